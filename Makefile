@@ -1,0 +1,36 @@
+# `make demo` and `make test` set up and run; `make check` and `make bench` expect the set-up.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check bench setup lint types tests clean
+
+demo: setup
+	$(BIN)/edgese demo
+
+test: setup check
+
+check: lint types tests
+
+bench:
+	$(BIN)/python tests/bench/conversion_time.py
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all,dev]'
+	touch $@
+
+lint:
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types:
+	$(BIN)/mypy
+
+tests:
+	$(BIN)/pytest
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache dist

@@ -1,0 +1,91 @@
+"""Every error that edgese raises on purpose, with the exit code that it ends in.
+
+EdgeseError
+|- ConfigError            2   unknown name, bad setting, recipe that a target cannot execute
+|- MissingDependency      3   the hint is the install command
+|- ConversionError        4   a target refused the program, or the artifact failed its parity check
+|- DeviceError            5   not found, timeout, command failed
+|- MeasurementError       6   too few runs, throttled, unclear
+|- StoreError             7   wrong hash, older schema, newer schema
+|- InputError             8   weights, pictures or results that are missing, truncated or not what they say
+|- OutputError            9   a place that cannot be written, or is full
+
+0 is success, 1 a budget that is missed, 70 a bug, 130 an interruption. Python's own exit code for an
+uncaught exception is 1, which a gate would read as a clean "no"; so the command line maps it to 70.
+"""
+
+from typing import ClassVar
+
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
+
+
+class EdgeseError(Exception):
+    """What went wrong, in one sentence that names what was asked and what was found.
+
+    Args:
+        message: what was asked and what was found.
+        hint: what to do about it, as a sentence or a command.
+    """
+
+    exit_code: ClassVar[int] = EXIT_BUG
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[type["EdgeseError"], tuple[str, str]]:
+        # Errors cross process boundaries; the default would lose the hint.
+        return type(self), (self.message, self.hint)
+
+
+class ConfigError(EdgeseError):
+    """A name, option or file that asks for something that does not exist or cannot be."""
+
+    exit_code = 2
+
+
+class MissingDependency(EdgeseError):
+    """A package is needed that is not installed; the hint is the command that installs it."""
+
+    exit_code = 3
+
+
+class ConversionError(EdgeseError):
+    """A target could not convert the program, or what it made does not compute the same."""
+
+    exit_code = 4
+
+
+class DeviceError(EdgeseError):
+    """A device was not found, did not answer, or a command on it failed."""
+
+    exit_code = 5
+
+
+class MeasurementError(EdgeseError):
+    """A measurement cannot carry the statement that was asked of it."""
+
+    exit_code = 6
+
+
+class StoreError(EdgeseError):
+    """A stored file does not match its hash, or its schema is of another version."""
+
+    exit_code = 7
+
+
+class InputError(EdgeseError):
+    """Weights, pictures or results that are missing, truncated or not what they say they are."""
+
+    exit_code = 8
+
+
+class OutputError(EdgeseError):
+    """A place that cannot be written, or that is full."""
+
+    exit_code = 9

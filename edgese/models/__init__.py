@@ -1,0 +1,1 @@
+"""Model families as tables of typed rows, the one builder, weights and cost."""

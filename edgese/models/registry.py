@@ -1,0 +1,94 @@
+"""Names of models, and what they stand for."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+
+import msgspec
+
+from edgese.errors import ConfigError, InputError
+from edgese.models import efficientnet, senet
+from edgese.records.model import ModelSpec
+
+_PHI = re.compile(r"efficientnet_phi(-?\d+(?:\.\d+)?)")
+
+
+@cache
+def models() -> Mapping[str, ModelSpec]:
+    """Every model that has a name."""
+    specs = (*efficientnet.variants(), *senet.variants())
+    return MappingProxyType({spec.name: spec for spec in specs})
+
+
+def find_model(subject: str) -> ModelSpec:
+    """The spec that a name, ``efficientnet_phi<number>`` or a TOML file stands for.
+
+    Raises:
+        ConfigError: no such name (the nearest ones are told).
+        InputError: a spec file that is missing or not a spec.
+    """
+    if subject in models():
+        return models()[subject]
+    if match := _PHI.fullmatch(subject):
+        return efficientnet.by_phi(float(match[1]))
+    path = Path(subject)
+    if path.suffix == ".toml":
+        try:
+            text = path.read_bytes()
+        except OSError as error:
+            raise InputError(
+                f"The model file {path} cannot be read: {error.strerror}",
+                hint="`edgese models NAME --toml` prints a spec to start from.",
+            ) from error
+        return ModelSpec.from_toml(text, path)
+    nearest = difflib.get_close_matches(subject, models(), n=4, cutoff=0.5)
+    nearest += [name for name in difflib.get_close_matches(_squash(subject), [*_squashed()], n=3)]
+    names = sorted({_squashed().get(name, name) for name in nearest})
+    raise ConfigError(
+        f"There is no model named {subject!r}.",
+        hint=(f"Near it: {', '.join(names)}. " if names else "")
+        + "`edgese models` lists all; a spec file's name ends in .toml.",
+    )
+
+
+def _squash(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _squashed() -> dict[str, str]:
+    return {_squash(name): name for name in models()}
+
+
+def customized(
+    spec: ModelSpec, *, classes: int | None = None, resolution: tuple[int, int] | None = None
+) -> ModelSpec:
+    """The spec with another number of classes or another resolution (height, width).
+
+    Labels are dropped where the number of classes no longer fits them; the published accuracy is
+    dropped where it no longer applies.
+    """
+    if classes is not None and classes != spec.classes:
+        if classes < 0:
+            raise ConfigError(
+                f"{classes} classes were asked for.", hint="Give 1 or more; 0 for features."
+            )
+        spec = msgspec.structs.replace(spec, classes=classes, labels=(), published=None)
+    if resolution is not None:
+        height, width = resolution
+        if height < 1 or width < 1:
+            raise ConfigError(
+                f"A resolution of {height}x{width} px was asked for.",
+                hint="Give a side of at least 1 px; the model's own is "
+                f"{spec.preprocessing.height}x{spec.preprocessing.width}.",
+            )
+        now = spec.preprocessing
+        if (height, width) != (now.height, now.width):
+            spec = msgspec.structs.replace(
+                spec,
+                preprocessing=msgspec.structs.replace(now, height=height, width=width),
+                published=None,
+            )
+    return spec

@@ -1,0 +1,201 @@
+"""What conversion is asked for, and what it leaves: recipes, options, manifests, reports."""
+
+from typing import Literal
+
+from edgese.records.base import Record
+from edgese.records.model import ModelSpec
+
+Precision = Literal["fp32", "fp16"]
+Verdict = Literal["passed", "failed", "not_run"]
+
+MANIFEST_SCHEMA = 1
+
+
+class ParityBound(Record):
+    """What an artifact must reach beside PyTorch on the same pictures.
+
+    Attributes:
+        min_cosine: smallest cosine of any picture's logits with PyTorch's.
+        min_sqnr_db: signal to quantization noise over all logits, 10 log10(sum r^2 / sum (a - r)^2).
+    """
+
+    min_cosine: float
+    min_sqnr_db: float
+
+
+class Recipe(Record):
+    """How numbers are reduced; a file in calibration/recipes.
+
+    Attributes:
+        name: as in ``--recipe``.
+        precision: of weights and, where the target allows it, of activations.
+        summary: one sentence for lists.
+        parity: what the artifact must reach.
+    """
+
+    name: str
+    precision: Precision
+    summary: str
+    parity: ParityBound
+
+
+class TargetOptions(Record):
+    """Options of one conversion beyond the recipe; each target reads its own and refuses the rest.
+
+    Attributes:
+        delegate: what executes the artifact; "" is the target's default.
+        batch: examples in the input's first dimension.
+        deployment_target: Core ML: oldest system that must run it ("iOS17").
+        compute_units: Core ML: "all", "cpu_only", "cpu_and_gpu" or "cpu_and_ne"; advice for whoever
+            loads the package, kept in its metadata and manifest.
+        image_input: Core ML: takes a picture instead of a tensor; mean and std are inside.
+    """
+
+    delegate: str = ""
+    batch: int = 1
+    deployment_target: str = ""
+    compute_units: str = ""
+    image_input: bool = False
+
+
+class TensorInfo(Record):
+    """One input or output of an artifact.
+
+    Attributes:
+        layout: "NCHW" or "NHWC" for pictures, "NC" for logits or features.
+        dtype: numpy's name, as in "float32", or "image" for a Core ML picture.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    layout: Literal["NCHW", "NHWC", "NC"]
+    dtype: str
+
+
+class Interface(Record):
+    """What goes into an artifact and what comes out."""
+
+    input: TensorInfo
+    output: TensorInfo
+
+
+class OutsideOperator(Record):
+    """Operators of one kind that the delegate does not take, and why."""
+
+    operator: str
+    count: int
+    reason: str
+
+
+class OperatorReport(Record):
+    """What an artifact consists of, read back from the file.
+
+    Attributes:
+        operators: how many there are of each kind, in the format's own names; those inside a
+            compiled delegate are counted where the file still names them.
+        delegate: what was asked to execute them.
+        partitions: how many pieces the delegate executes; 1 is the whole network in one piece.
+        outside: what stays outside the delegate.
+    """
+
+    operators: dict[str, int]
+    delegate: str
+    partitions: int
+    outside: tuple[OutsideOperator, ...] = ()
+
+
+class Parity(Record):
+    """An artifact beside PyTorch on the same pictures.
+
+    Attributes:
+        verdict: "not_run" where this host cannot execute the artifact; it never means passed.
+        reason: why it failed or was not run; "" where it passed.
+        pictures: how many were compared.
+        cosine: the smallest cosine of a picture's logits with PyTorch's.
+        max_abs_diff: the largest difference of a logit.
+        sqnr_db: signal to noise over all logits, in dB; 999.0 where there is no noise at all.
+        top1_agreement: share of the pictures with the same first class.
+    """
+
+    verdict: Verdict
+    reason: str = ""
+    pictures: int = 0
+    cosine: float | None = None
+    max_abs_diff: float | None = None
+    sqnr_db: float | None = None
+    top1_agreement: float | None = None
+
+
+class WeightsInfo(Record):
+    """Where the weights came from.
+
+    Attributes:
+        source: path, package or "none".
+        sha256: of the file; "" for "none".
+        naming: whose parameter names it used: "edgese", "torchvision", "timm" ...
+        trained: False for random weights; accuracy must not be judged on them.
+    """
+
+    source: str
+    sha256: str
+    naming: str
+    trained: bool
+
+
+class Manifest(Record):
+    """Stands beside every artifact and says what it is.
+
+    Attributes:
+        artifact: file or folder name beside the manifest.
+        sha256: of the file, or over the sorted names and contents of the folder.
+        program_sha256: of the exported program that all targets were made from.
+        toolchain: versions of the packages that made it.
+        created: UTC, ISO 8601.
+    """
+
+    artifact: str
+    sha256: str
+    size_bytes: int
+    target: str
+    delegate: str
+    recipe: Recipe
+    spec: ModelSpec
+    weights: WeightsInfo
+    options: TargetOptions
+    interface: Interface
+    operators: OperatorReport
+    parity: Parity
+    program_sha256: str
+    toolchain: dict[str, str]
+    edgese: str
+    created: str
+    schema: int = MANIFEST_SCHEMA
+
+
+class ConversionOutcome(Record):
+    """How one target's conversion ended; one row of the table.
+
+    Attributes:
+        status: "converted", "cached" (answered without converting) or "failed".
+        artifact: path of the artifact; "" where it failed.
+        manifest: path of the manifest; "" where it failed.
+        seconds: wall time of this target, verification included.
+        peak_memory_mb: largest resident memory of its worker process, in MiB; 0 where cached.
+        error: what went wrong, with its remedy in ``hint``.
+        exit_code: of that error; 0 otherwise.
+    """
+
+    target: str
+    recipe: str
+    status: Literal["converted", "cached", "failed"]
+    artifact: str = ""
+    manifest: str = ""
+    size_bytes: int = 0
+    seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+    parity: Parity | None = None
+    partitions: int = 0
+    outside_operators: int = 0
+    error: str = ""
+    hint: str = ""
+    exit_code: int = 0

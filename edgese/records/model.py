@@ -1,0 +1,179 @@
+"""What a network is: rows, scaling already applied, and the preprocessing that belongs to it."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from edgese.records.base import Record
+
+Activation = Literal["silu", "hard_swish", "relu", "relu6"]
+Gate = Literal["sigmoid", "hard_sigmoid", "relu", "tanh"]
+Squeeze = Literal["avg", "max", "none"]
+Placement = Literal["standard", "pre", "post", "identity", "spatial"]
+Block = Literal["mbconv", "fused_mbconv", "basic", "bottleneck"]
+Interpolation = Literal["nearest", "bilinear", "bicubic"]
+StemPool = Literal["none", "max", "max_ceil"]
+Padding = Literal["symmetric", "same"]
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+
+
+class SqueezeExcite(Record):
+    """The squeeze-and-excitation gate of a stage, with every choice that its paper ablates.
+
+    Source: Hu et al., "Squeeze-and-Excitation Networks", arXiv:1709.01507, section 6.
+
+    Attributes:
+        reduction: the hidden width is a reference width divided by this.
+        reference: "gated" divides the width of the tensor that is gated (SENet), "block" the width
+            that enters the block (EfficientNet, whose gated tensor is the expanded one).
+        divisor: the hidden width is rounded to the nearest multiple of this, at least one
+            multiple; with 1 it is rounded down.
+        squeeze: global average or max pooling, or "none": a gate for every position.
+        activation: between the two 1x1 convolutions.
+        gate: what turns the second convolution's output into factors.
+        placement: "standard" on the residual branch's output, "pre" on its input, "post" after the
+            addition, "identity" on the shortcut, "spatial" right after the spatial convolution
+            (SE_3x3 in the paper, and where EfficientNet has it).
+        bias: whether the two convolutions have biases.
+    """
+
+    reduction: Annotated[float, msgspec.Meta(gt=0)] = 16
+    reference: Literal["gated", "block"] = "gated"
+    divisor: Positive = 1
+    squeeze: Squeeze = "avg"
+    activation: Activation = "relu"
+    gate: Gate = "sigmoid"
+    placement: Placement = "standard"
+    bias: bool = True
+
+
+class Stage(Record):
+    """One row of a network's table: ``depth`` blocks of one kind.
+
+    Attributes:
+        block: "mbconv" (1x1, depthwise, 1x1), "fused_mbconv" (kxk, 1x1), "basic" (3x3, 3x3) or
+            "bottleneck" (1x1, 3x3, 1x1).
+        channels: width that leaves each block.
+        depth: number of blocks.
+        stride: of the first block; the others have 1.
+        kernel: side of the spatial convolution.
+        expansion: mbconv and fused_mbconv: inner width over the width that enters; 1 leaves the
+            expanding convolution out.
+        inner: bottleneck: widths that leave its 1x1 and its 3x3 convolution.
+        groups: bottleneck: groups of its 3x3 convolution.
+        stride_in: bottleneck: which convolution carries the stride. The SE paper and Caffe have it
+            in the 1x1, torchvision and today's timm in the 3x3.
+        shortcut: basic and bottleneck: the convolution of a shortcut that changes shape.
+        se: the gate; None for a plain stage.
+    """
+
+    block: Block
+    channels: Positive
+    depth: Positive
+    stride: Positive = 1
+    kernel: Positive = 3
+    expansion: Annotated[float, msgspec.Meta(ge=1)] = 1
+    inner: tuple[Positive, Positive] | None = None
+    groups: Positive = 1
+    stride_in: Literal["1x1", "3x3"] = "3x3"
+    shortcut: Literal["conv1x1", "conv3x3"] = "conv1x1"
+    se: SqueezeExcite | None = None
+
+
+class Stem(Record):
+    """What stands before the stages: convolutions and perhaps a pool.
+
+    Attributes:
+        channels: width that leaves each convolution.
+        stride: of the first one; the others have 1.
+        pool: a 3x3 max pool of stride 2: "max" pads by one on all sides, "max_ceil" does not pad
+            and rounds the output size up (Caffe), "none" leaves it out.
+    """
+
+    channels: Annotated[tuple[Positive, ...], msgspec.Meta(min_length=1)]
+    kernel: Positive = 3
+    stride: Positive = 2
+    pool: StemPool = "none"
+
+
+class Head(Record):
+    """What follows the stages: perhaps a 1x1 convolution, global average pool, linear classifier.
+
+    Attributes:
+        channels: width of the 1x1 convolution; 0 leaves it out.
+        dropout: rate before the classifier, in training only.
+    """
+
+    channels: Annotated[int, msgspec.Meta(ge=0)] = 0
+    dropout: Fraction = 0.0
+
+
+class Normalization(Record):
+    """BatchNorm's constants; they differ between implementations of one network."""
+
+    eps: Annotated[float, msgspec.Meta(gt=0)] = 1e-5
+    momentum: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.1
+
+
+class Preprocessing(Record):
+    """From a decoded RGB picture to the network's input; travels with spec, weights and artifact.
+
+    The shorter side is resized to ``round(max(height, width) / crop)`` pixels, the centre is cropped
+    to ``height`` x ``width``, values are divided by 255, ``mean`` is subtracted and the result
+    divided by ``std``.
+
+    Attributes:
+        mean, std: per channel, for values in 0..1.
+    """
+
+    height: Positive = 224
+    width: Positive = 224
+    crop: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.875
+    interpolation: Interpolation = "bicubic"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+class Published(Record):
+    """An accuracy that somebody published for this network, and where.
+
+    Attributes:
+        top1: accuracy in percent on ``dataset``'s validation or test set.
+    """
+
+    top1: float
+    source: str
+    dataset: str = "imagenet-1k"
+
+
+class ModelSpec(Record):
+    """A network as a table of typed rows; everything that building it needs.
+
+    Attributes:
+        name: how it is called in commands and files.
+        family: the group that it is listed under.
+        stem, stages, head: the rows, scaling already applied.
+        classes: outputs of the classifier; 0 leaves it out and gives pooled features.
+        activation: of the backbone. A gate's own activation is part of its stage.
+        padding: "symmetric" (torch) or "same" (TensorFlow's, uneven where the stride does not
+            divide).
+        stochastic_depth: rate of the last block's dropped residual branch, in training only;
+            it grows linearly from 0 at the first.
+        labels: names of the classes in order, or "imagenet-1k" for that set's.
+    """
+
+    name: str
+    family: str
+    stem: Stem
+    stages: Annotated[tuple[Stage, ...], msgspec.Meta(min_length=1)]
+    head: Head = Head()
+    classes: Annotated[int, msgspec.Meta(ge=0)] = 1000
+    activation: Activation = "relu"
+    normalization: Normalization = Normalization()
+    padding: Padding = "symmetric"
+    stochastic_depth: Fraction = 0.0
+    preprocessing: Preprocessing = Preprocessing()
+    labels: Literal["imagenet-1k"] | tuple[str, ...] = ()
+    published: Published | None = None
