@@ -7,11 +7,11 @@ EdgeseError
 |- DeviceError            5   not found, timeout, command failed
 |- MeasurementError       6   too few runs, throttled, unclear
 |- StoreError             7   wrong hash, older schema, newer schema
-|- InputError             8   weights, pictures or results that are missing, truncated or not what they say
+|- InputError             8   weights, pictures or results: missing, truncated, not what they say
 |- OutputError            9   a place that cannot be written, or is full
 
-0 is success, 1 a budget that is missed, 70 a bug, 130 an interruption. Python's own exit code for an
-uncaught exception is 1, which a gate would read as a clean "no"; so the command line maps it to 70.
+0 is success, 1 a budget that is missed, 70 a bug, 130 an interruption. Python's own exit code for
+an uncaught exception is 1, which a gate would read as a clean "no"; the command line maps it to 70.
 """
 
 from typing import ClassVar

@@ -7,8 +7,13 @@ Implementers are modules (PEP 544), listed in literal tables: `edgese.targets.TA
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from edgese.records.artifact import Interface, OperatorReport, Recipe, TargetOptions
-from edgese.records.model import ModelSpec
+from edgese.records.artifact import (
+    Interface,
+    ModelCard,
+    OperatorReport,
+    Recipe,
+    TargetOptions,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,30 +39,24 @@ class Predictor(Protocol):
 
 
 class Target(Protocol):
-    """A runtime and its file format; a module in `edgese.targets`."""
+    """A runtime and its file format; a module in `edgese.targets`.
+
+    What is a fact rather than behaviour (suffix, packages, delegates, recipes) stands in
+    ``targets/<NAME>.toml`` and is read by `edgese.catalog.target_facts`.
+    """
 
     NAME: str
-    TITLE: str
-    SUFFIX: str
-    # Modules whose absence means that the extra is not installed, and packages whose versions matter.
-    MODULES: tuple[str, ...]
-    PACKAGES: tuple[str, ...]
-    DELEGATES: tuple[str, ...]
-    # Recipes that it can execute, its default first.
-    RECIPES: tuple[str, ...]
-    # A worker's memory beyond the network itself, in MiB: libraries and their passes.
-    WORKER_MEMORY_MB: int
 
     def prepare(self) -> None:
         """Imports what converting needs, so that it can happen while others still work."""
 
-    def check(self, spec: ModelSpec, recipe: Recipe, options: TargetOptions) -> None:
-        """Raises ConfigError where the target cannot do what is asked; needs none of its packages."""
+    def check(self, card: ModelCard, recipe: Recipe, options: TargetOptions) -> None:
+        """Raises ConfigError where it cannot do what is asked; needs none of its packages."""
 
     def convert(
         self,
         program: "ExportedProgram",
-        spec: ModelSpec,
+        card: ModelCard,
         recipe: Recipe,
         options: TargetOptions,
         dest: Path,

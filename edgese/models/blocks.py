@@ -1,7 +1,7 @@
 """What a spec's rows expand to, convolution by convolution; torch-free.
 
-The builder makes modules of these shapes and the cost counts them, so neither can say something that
-the other does not.
+The builder makes modules of these shapes and the cost counts them, so neither can say something
+that the other does not.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from edgese.records.base import Record
 from edgese.records.model import ModelSpec, SqueezeExcite, Stage
 
 
-class ConvShape(Record):
+class ConvShape(Record, frozen=True):
     """A convolution with its BatchNorm; ``active`` says whether the activation follows."""
 
     name: str
@@ -23,7 +23,7 @@ class ConvShape(Record):
     active: bool = True
 
 
-class GateShape(Record):
+class GateShape(Record, frozen=True):
     """A squeeze-and-excitation gate over ``channels``."""
 
     channels: int
@@ -31,7 +31,7 @@ class GateShape(Record):
     config: SqueezeExcite
 
 
-class BlockShape(Record):
+class BlockShape(Record, frozen=True):
     """One block of a stage, with the numbers that its position decides.
 
     Attributes:

@@ -113,7 +113,7 @@ def _pool(stem: Stem) -> nn.Module | None:
 
 
 def _initialise(network: nn.Module) -> None:
-    """He et al.'s normal initialisation by fan-out (arXiv:1502.01852); a small uniform classifier."""
+    """He et al.'s normal initialisation by fan-out (arXiv:1502.01852); a uniform classifier."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out")

@@ -27,7 +27,8 @@ ALPHA: Final = 1.2  # depth
 BETA: Final = 1.1  # width
 GAMMA: Final = 1.15  # resolution
 
-# The hidden width of an EfficientNet gate is a quarter of what enters the block, not of what is gated.
+# The hidden width of an EfficientNet gate is a quarter of what enters the block, not of what it
+# gates.
 GATE: Final = SqueezeExcite(
     reduction=4, reference="block", activation="silu", gate="sigmoid", placement="spatial"
 )

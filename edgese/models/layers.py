@@ -3,14 +3,14 @@
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from edgese.records.model import Activation, Gate, Padding, SqueezeExcite
 
 
 class SiLU(nn.Module):
-    """``x * sigmoid(x)``, written out: quantizers and integer runtimes know the two, not the one."""
+    """``x * sigmoid(x)``, written out: quantizers and integer runtimes know these two operators."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape to the same shape."""
@@ -97,9 +97,9 @@ class ConvNorm(nn.Module):
 class SqueezeExcitation(nn.Module):
     """Scales each channel by a gate computed from all channels.
 
-    Source: arXiv:1709.01507, equations 2 to 4. The pool keeps its two spatial dimensions, and the two
-    fully connected layers are 1x1 convolutions: a mean that drops them falls out of XNNPACK's and
-    Vulkan's delegates.
+    Source: arXiv:1709.01507, equations 2 to 4. The pool keeps its two spatial dimensions, and the
+    two fully connected layers are 1x1 convolutions: a mean that drops them falls out of XNNPACK's
+    and Vulkan's delegates.
     """
 
     def __init__(self, channels: int, hidden: int, config: SqueezeExcite) -> None:

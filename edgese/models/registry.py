@@ -45,7 +45,7 @@ def find_model(subject: str) -> ModelSpec:
             ) from error
         return ModelSpec.from_toml(text, path)
     nearest = difflib.get_close_matches(subject, models(), n=4, cutoff=0.5)
-    nearest += [name for name in difflib.get_close_matches(_squash(subject), [*_squashed()], n=3)]
+    nearest += difflib.get_close_matches(_squash(subject), _squashed(), n=3)
     names = sorted({_squashed().get(name, name) for name in nearest})
     raise ConfigError(
         f"There is no model named {subject!r}.",

@@ -1,7 +1,7 @@
 """The SE-ResNet families and their plain twins.
 
-Sources: Hu et al., "Squeeze-and-Excitation Networks", arXiv:1709.01507 (table 1 and appendix); He et
-al., "Deep Residual Learning", arXiv:1512.03385; Xie et al., "ResNeXt", arXiv:1611.05431.
+Sources: Hu et al., "Squeeze-and-Excitation Networks", arXiv:1709.01507 (table 1 and appendix);
+He et al., "Deep Residual Learning", arXiv:1512.03385; Xie et al., "ResNeXt", arXiv:1611.05431.
 """
 
 from collections.abc import Iterator
@@ -30,8 +30,8 @@ DEPTHS: Final = {
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
-# Single-crop 224 px top-1: SE from table 2 of arXiv:1709.01507 (100 - error) or, where the paper has
-# none, timm's results-imagenet.csv; plain from torchvision's IMAGENET1K_V1 weights.
+# Single-crop 224 px top-1: SE from table 2 of arXiv:1709.01507 (100 - error), where the paper has it;
+# plain from torchvision's IMAGENET1K_V1 weights.
 PAPER: Final = "arXiv:1709.01507 table 2"
 TORCHVISION: Final = "torchvision IMAGENET1K_V1"
 SE_TOP1: Final = {50: 76.71, 101: 77.62, 152: 78.43}
@@ -129,7 +129,7 @@ def senet154(name: str, gate: SqueezeExcite | None, published: Published | None)
 
 
 def small(layers: int, gate: SqueezeExcite | None) -> ModelSpec:
-    """A ResNet for 32 px pictures: 6n + 2 layers, widths 16, 32, 64 (arXiv:1512.03385, section 4.2).
+    """A ResNet for 32 px pictures: 6n + 2 layers of width 16, 32, 64 (arXiv:1512.03385, 4.2).
 
     Shortcuts that change shape are 1x1 convolutions (option B). The gate's hidden width is at least
     4, or the first stage's gate would have a single hidden unit.
@@ -222,7 +222,9 @@ def variants() -> tuple[ModelSpec, ...]:
         *_resnext(50, 32, 4, 78.90),
         *_resnext(101, 32, 4, 79.30),
         *_resnext(101, 64, 4, None),
-        senet154("senet154", GATE, Published(top1=81.32, source="arXiv:1709.01507 (SENet-154 at 224 px)")),
+        senet154(
+            "senet154", GATE, Published(top1=81.32, source="arXiv:1709.01507 (SENet-154 at 224 px)")
+        ),
         senet154("senet154_plain", None, None),
         *(small(layers, gate) for layers in (20, 32, 56, 110) for gate in (_SMALL_GATE, None)),
     )

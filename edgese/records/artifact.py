@@ -3,7 +3,7 @@
 from typing import Literal
 
 from edgese.records.base import Record
-from edgese.records.model import ModelSpec
+from edgese.records.model import ModelSpec, Preprocessing
 
 Precision = Literal["fp32", "fp16"]
 Verdict = Literal["passed", "failed", "not_run"]
@@ -11,19 +11,19 @@ Verdict = Literal["passed", "failed", "not_run"]
 MANIFEST_SCHEMA = 1
 
 
-class ParityBound(Record):
+class ParityBound(Record, frozen=True):
     """What an artifact must reach beside PyTorch on the same pictures.
 
     Attributes:
         min_cosine: smallest cosine of any picture's logits with PyTorch's.
-        min_sqnr_db: signal to quantization noise over all logits, 10 log10(sum r^2 / sum (a - r)^2).
+        min_sqnr_db: signal to noise over all logits, 10 log10(sum r^2 / sum (a - r)^2).
     """
 
     min_cosine: float
     min_sqnr_db: float
 
 
-class Recipe(Record):
+class Recipe(Record, frozen=True):
     """How numbers are reduced; a file in calibration/recipes.
 
     Attributes:
@@ -39,7 +39,7 @@ class Recipe(Record):
     parity: ParityBound
 
 
-class TargetOptions(Record):
+class TargetOptions(Record, frozen=True):
     """Options of one conversion beyond the recipe; each target reads its own and refuses the rest.
 
     Attributes:
@@ -58,7 +58,21 @@ class TargetOptions(Record):
     image_input: bool = False
 
 
-class TensorInfo(Record):
+class ModelCard(Record, frozen=True):
+    """What an artifact must know of its model, whether or not a spec describes it.
+
+    Attributes:
+        classes: outputs of the classifier; 0 for pooled features.
+        labels: names of the classes in order; empty where nobody named them.
+    """
+
+    name: str
+    classes: int
+    preprocessing: Preprocessing
+    labels: tuple[str, ...] = ()
+
+
+class TensorInfo(Record, frozen=True):
     """One input or output of an artifact.
 
     Attributes:
@@ -72,14 +86,14 @@ class TensorInfo(Record):
     dtype: str
 
 
-class Interface(Record):
+class Interface(Record, frozen=True):
     """What goes into an artifact and what comes out."""
 
     input: TensorInfo
     output: TensorInfo
 
 
-class OutsideOperator(Record):
+class OutsideOperator(Record, frozen=True):
     """Operators of one kind that the delegate does not take, and why."""
 
     operator: str
@@ -87,7 +101,7 @@ class OutsideOperator(Record):
     reason: str
 
 
-class OperatorReport(Record):
+class OperatorReport(Record, frozen=True):
     """What an artifact consists of, read back from the file.
 
     Attributes:
@@ -104,7 +118,7 @@ class OperatorReport(Record):
     outside: tuple[OutsideOperator, ...] = ()
 
 
-class Parity(Record):
+class Parity(Record, frozen=True):
     """An artifact beside PyTorch on the same pictures.
 
     Attributes:
@@ -126,7 +140,7 @@ class Parity(Record):
     top1_agreement: float | None = None
 
 
-class WeightsInfo(Record):
+class WeightsInfo(Record, frozen=True):
     """Where the weights came from.
 
     Attributes:
@@ -142,12 +156,13 @@ class WeightsInfo(Record):
     trained: bool
 
 
-class Manifest(Record):
+class Manifest(Record, frozen=True):
     """Stands beside every artifact and says what it is.
 
     Attributes:
         artifact: file or folder name beside the manifest.
         sha256: of the file, or over the sorted names and contents of the folder.
+        spec: None where the model was a user's own module.
         program_sha256: of the exported program that all targets were made from.
         toolchain: versions of the packages that made it.
         created: UTC, ISO 8601.
@@ -159,7 +174,8 @@ class Manifest(Record):
     target: str
     delegate: str
     recipe: Recipe
-    spec: ModelSpec
+    model: ModelCard
+    spec: ModelSpec | None
     weights: WeightsInfo
     options: TargetOptions
     interface: Interface
@@ -172,7 +188,7 @@ class Manifest(Record):
     schema: int = MANIFEST_SCHEMA
 
 
-class ConversionOutcome(Record):
+class ConversionOutcome(Record, frozen=True):
     """How one target's conversion ended; one row of the table.
 
     Attributes:

@@ -19,7 +19,7 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
 
-class SqueezeExcite(Record):
+class SqueezeExcite(Record, frozen=True):
     """The squeeze-and-excitation gate of a stage, with every choice that its paper ablates.
 
     Source: Hu et al., "Squeeze-and-Excitation Networks", arXiv:1709.01507, section 6.
@@ -49,7 +49,7 @@ class SqueezeExcite(Record):
     bias: bool = True
 
 
-class Stage(Record):
+class Stage(Record, frozen=True):
     """One row of a network's table: ``depth`` blocks of one kind.
 
     Attributes:
@@ -82,7 +82,7 @@ class Stage(Record):
     se: SqueezeExcite | None = None
 
 
-class Stem(Record):
+class Stem(Record, frozen=True):
     """What stands before the stages: convolutions and perhaps a pool.
 
     Attributes:
@@ -98,7 +98,7 @@ class Stem(Record):
     pool: StemPool = "none"
 
 
-class Head(Record):
+class Head(Record, frozen=True):
     """What follows the stages: perhaps a 1x1 convolution, global average pool, linear classifier.
 
     Attributes:
@@ -110,19 +110,19 @@ class Head(Record):
     dropout: Fraction = 0.0
 
 
-class Normalization(Record):
+class Normalization(Record, frozen=True):
     """BatchNorm's constants; they differ between implementations of one network."""
 
     eps: Annotated[float, msgspec.Meta(gt=0)] = 1e-5
     momentum: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.1
 
 
-class Preprocessing(Record):
+class Preprocessing(Record, frozen=True):
     """From a decoded RGB picture to the network's input; travels with spec, weights and artifact.
 
-    The shorter side is resized to ``round(max(height, width) / crop)`` pixels, the centre is cropped
-    to ``height`` x ``width``, values are divided by 255, ``mean`` is subtracted and the result
-    divided by ``std``.
+    The shorter side is resized to ``round(max(height, width) / crop)`` pixels, the centre is
+    cropped to ``height`` x ``width``, values are divided by 255, ``mean`` is subtracted and the
+    result divided by ``std``.
 
     Attributes:
         mean, std: per channel, for values in 0..1.
@@ -136,7 +136,7 @@ class Preprocessing(Record):
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
 
-class Published(Record):
+class Published(Record, frozen=True):
     """An accuracy that somebody published for this network, and where.
 
     Attributes:
@@ -148,7 +148,7 @@ class Published(Record):
     dataset: str = "imagenet-1k"
 
 
-class ModelSpec(Record):
+class ModelSpec(Record, frozen=True):
     """A network as a table of typed rows; everything that building it needs.
 
     Attributes:
