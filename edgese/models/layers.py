@@ -136,8 +136,8 @@ class StochasticDepth(nn.Module):
         if not self.training or self.rate == 0:
             return x
         keep = 1 - self.rate
-        mask = torch.empty((x.shape[0],) + (1,) * (x.ndim - 1), device=x.device, dtype=x.dtype)
-        return x * mask.bernoulli_(keep).div_(keep)
+        kept = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)
+        return x * kept / keep
 
     def extra_repr(self) -> str:
         """Shown by ``print(model)``."""

@@ -30,7 +30,7 @@ DEPTHS: Final = {
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
-# Single-crop 224 px top-1: SE from table 2 of arXiv:1709.01507 (100 - error), where the paper has it;
+# Single-crop 224 px top-1: SE from table 2 of arXiv:1709.01507 (100 - error), where it has them;
 # plain from torchvision's IMAGENET1K_V1 weights.
 PAPER: Final = "arXiv:1709.01507 table 2"
 TORCHVISION: Final = "torchvision IMAGENET1K_V1"
