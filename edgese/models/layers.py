@@ -118,7 +118,8 @@ class SqueezeExcitation(nn.Module):
             squeezed = F.max_pool2d(x, kernel_size=(x.shape[2], x.shape[3]))
         else:
             squeezed = x
-        return x * self.gate(self.expand(self.act(self.reduce(squeezed))))
+        factors: Tensor = self.gate(self.expand(self.act(self.reduce(squeezed))))
+        return x * factors
 
 
 class StochasticDepth(nn.Module):
