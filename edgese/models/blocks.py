@@ -105,6 +105,12 @@ def round_channels(channels: float, *, lowest: float = 0.9) -> int:
     return rounded + 8 if rounded < lowest * channels else rounded
 
 
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Pixels before and after, as TensorFlow's "same" places them."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
 def _block(name: str, stage: Stage, channels: int, stride: int, rate: float) -> BlockShape:
     resnet = stage.block in ("basic", "bottleneck")
     same_shape = stride == 1 and channels == stage.channels

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgese.models.blocks import same_padding
 from edgese.records.model import Activation, Gate, Padding, SqueezeExcite
 
 
@@ -46,13 +47,9 @@ class SamePad(nn.Module):
         """(N, C, H, W) to (N, C, H + p, W + q)."""
         top, bottom = same_padding(x.shape[2], self.kernel, self.stride)
         left, right = same_padding(x.shape[3], self.kernel, self.stride)
+        if left == right == top == bottom == 0:
+            return x
         return F.pad(x, (left, right, top, bottom))
-
-
-def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Pixels before and after, as TensorFlow's "same" places them."""
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
 
 
 class ConvNorm(nn.Module):

@@ -1,0 +1,52 @@
+"""The command ``edgese``: runs it and turns what happened into an exit code."""
+
+import os
+import sys
+import traceback
+
+from edgese.errors import EXIT_BUG, EXIT_INTERRUPTED, EdgeseError
+
+
+def main() -> None:
+    """Runs the command line and exits; see `edgese.errors` for the codes."""
+    sys.exit(run())
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Runs one command and returns its exit code; ``arguments`` default to the process's own."""
+    import click
+
+    from edgese.cli.app import app
+
+    try:
+        # Outside standalone mode click returns what the command returned, or the code of an Exit.
+        code = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except EdgeseError as error:
+        _say(f"edgese: {error.message}")
+        if error.hint:
+            _say(error.hint)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _say("edgese: interrupted; nothing unfinished was left behind.")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader has seen enough (`edgese models | head`). Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception:  # noqa: BLE001 - Python would exit with 1, which means "budget missed"
+        traceback.print_exc()
+        _say("edgese: this is a bug; please report it with the lines above and `edgese doctor`.")
+        return EXIT_BUG
+    return code if isinstance(code, int) else 0
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+if __name__ == "__main__":
+    main()

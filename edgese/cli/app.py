@@ -1,0 +1,45 @@
+"""The Typer application: every command in one place."""
+
+from typing import Annotated
+
+import typer
+
+from edgese import __version__
+from edgese.cli import cache, convert, demo, doctor, evaluate, models, profile
+
+app = typer.Typer(
+    name="edgese",
+    help="EfficientNet and SE-ResNet to ExecuTorch, Core ML, TFLite and ONNX Runtime: "
+    "converted, verified on the real runtime, and measured.",
+    epilog="Example: edgese convert efficientnet_lite0 --weights imagenet --target all",
+    no_args_is_help=True,
+    # Rich would be imported for every help text; it stays with the commands that draw tables.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"edgese {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    del version  # its callback has answered
+
+
+app.command("models", epilog=models.EXAMPLE)(models.models)
+app.command("convert", epilog=convert.EXAMPLE)(convert.convert)
+app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
+app.command("profile", epilog=profile.EXAMPLE)(profile.profile)
+app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
+app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
+app.add_typer(cache.app, name="cache")

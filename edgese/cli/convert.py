@@ -1,0 +1,174 @@
+"""``edgese convert``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from edgese import project
+from edgese.cli.parsing import resolution_of
+from edgese.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgese.records.artifact import ConversionOutcome
+
+EXAMPLE: Final = "Example: edgese convert efficientnet_lite0 --weights imagenet --target tflite"
+
+
+def convert(
+    subject: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]", help="A model's name or a spec file; default: edgese.toml's."
+        ),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target",
+            "-t",
+            help="executorch, coreml, tflite, onnxruntime, or all; may be given several times.",
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="A .safetensors or .pth file, 'imagenet' (Lite0 to Lite2), or 'none' for random "
+            "ones: good for latency, refused where accuracy is judged."
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="fp32 or fp16.  [default: fp16 for Core ML, fp32 elsewhere]"),
+    ] = None,
+    resolution: Annotated[
+        str | None, typer.Option(metavar="N|HxW", help="Input size in pixels.")
+    ] = None,
+    classes: Annotated[int | None, typer.Option(help="Outputs of the classifier.")] = None,
+    features: Annotated[
+        bool, typer.Option("--features", help="Leave the classifier out: pooled features.")
+    ] = False,
+    batch: Annotated[int, typer.Option(min=1, help="Examples in one input.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the artifacts.  [default: edgese-out]")
+    ] = None,
+    delegate: Annotated[
+        str, typer.Option(help="What executes the artifact, where that is fixed at conversion.")
+    ] = "",
+    deployment_target: Annotated[
+        str, typer.Option(help="Core ML: oldest system, as in iOS17 or macOS14.")
+    ] = "",
+    compute_units: Annotated[
+        str, typer.Option(help="Core ML: all, cpu_only, cpu_and_gpu or cpu_and_ne.")
+    ] = "",
+    image_input: Annotated[
+        bool, typer.Option("--image-input", help="Core ML: take a picture, not a tensor.")
+    ] = False,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(help="Folder of pictures to verify with, instead of the embedded ones."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Conversions at once.  [default: what fits]")
+    ] = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Neither read nor write the cache.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Convert a model to one or more targets and verify each artifact on its real runtime.
+
+    Each artifact is reloaded in its own runtime on this host and compared with PyTorch on real
+    pictures; one that does not compute the same is not kept. A manifest stands beside each. A
+    target that fails does not take the others down; the exit code then is its own.
+    """
+    from edgese.cli import ui
+    from edgese.conversion import api
+    from edgese.records.artifact import TargetOptions
+
+    defaults = project.defaults()
+    targets = target or list(defaults.targets)
+    if not targets:
+        raise ConfigError(
+            "No target was named.",
+            hint="Give --target executorch, coreml, tflite, onnxruntime or all.",
+        )
+    with ui.bars([]) as show:
+        outcomes = api.convert(
+            project.subject(subject),
+            targets,
+            weights=weights or project.in_project(defaults.weights, ".safetensors", ".pth", ".pt"),
+            recipe=recipe,
+            resolution=resolution_of(resolution),
+            classes=classes,
+            features=features,
+            out=out or Path(project.in_project(defaults.out) or "edgese-out"),
+            options=TargetOptions(
+                delegate=delegate,
+                batch=batch,
+                deployment_target=deployment_target,
+                compute_units=compute_units,
+                image_input=image_input,
+            ),
+            pictures=pictures,
+            workers=workers,
+            use_cache=not no_cache,
+            progress=show,
+        )
+    if json:
+        ui.echo_json(outcomes)
+    else:
+        show_outcomes(outcomes)
+    if code := api.exit_code(outcomes):
+        raise typer.Exit(code)
+
+
+def show_outcomes(outcomes: "Sequence[ConversionOutcome]") -> None:
+    """The table of a conversion, then what went wrong."""
+    from edgese.cli import ui
+
+    rows = []
+    for outcome in outcomes:
+        parity = outcome.parity
+        compared = parity is not None and parity.cosine is not None
+        rows.append(
+            (
+                outcome.target,
+                outcome.recipe,
+                outcome.status,
+                parity.verdict.replace("_", " ") if parity else "-",
+                f"{parity.cosine:.7f}" if parity and parity.cosine is not None else "-",
+                f"{parity.max_abs_diff:.1e}" if parity and compared else "-",
+                f"{parity.sqnr_db:.0f} dB" if parity and compared else "-",
+                ui.percent(parity.top1_agreement, 0) if parity and compared else "-",
+                ui.megabytes(outcome.size_bytes) if outcome.artifact else "-",
+                f"{outcome.seconds:.1f} s",
+                outcome.artifact or "-",
+            )
+        )
+    ui.table(
+        (
+            "target",
+            "recipe",
+            "status",
+            "parity",
+            "cosine",
+            "max diff",
+            "SQNR",
+            "top-1 same",
+            "size",
+            "time",
+            "artifact",
+        ),
+        rows,
+        left=4,
+    )
+    for outcome in outcomes:
+        if outcome.parity is not None and outcome.parity.verdict == "not_run":
+            ui.note(f"{outcome.target}: {outcome.parity.reason}")
+        if outcome.error:
+            ui.note(f"{outcome.target}: {outcome.error}")
+            if outcome.hint:
+                ui.note(f"  {outcome.hint}")

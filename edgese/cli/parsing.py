@@ -1,0 +1,23 @@
+"""Reads the small values that options take."""
+
+import re
+
+from edgese.errors import ConfigError
+
+
+def resolution_of(value: str | None) -> tuple[int, int] | None:
+    """Height and width from "224" or "224x320"; None stays None.
+
+    Raises:
+        ConfigError: anything else, or a side of 0.
+    """
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", value)
+    sides = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if min(sides) < 1:
+        raise ConfigError(
+            f"--resolution {value!r} is not a size in pixels.",
+            hint="Give a side, as in 224, or height x width, as in 224x320.",
+        )
+    return sides

@@ -1,0 +1,124 @@
+"""Everything that is drawn: tables, progress, JSON. The only file that imports rich.
+
+Results go to stdout, progress to stderr, so that a pipe gets results alone.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, Literal, Protocol
+
+import msgspec
+
+Justify = Literal["left", "right"]
+
+# Where no terminal says how wide it is, lines are not broken: logs and pipes want whole rows.
+PIPE_WIDTH: Final = 200
+
+
+def echo_json(value: Any) -> None:  # noqa: ANN401 - whatever msgspec can encode
+    """Writes a record, or a container of records, to stdout as indented JSON."""
+    text = msgspec.json.format(msgspec.json.encode(value), indent=2)
+    sys.stdout.write(text.decode() + "\n")
+
+
+def echo(line: str = "") -> None:
+    """Writes a line of results to stdout."""
+    sys.stdout.write(line + "\n")
+
+
+def note(line: str) -> None:
+    """Writes a line of news to stderr."""
+    sys.stderr.write(line + "\n")
+
+
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    title: str = "",
+    left: int = 1,
+) -> None:
+    """Draws a table on stdout.
+
+    Args:
+        left: how many of the first columns hold words and align left; the others hold figures.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(
+        file=sys.stdout, width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False
+    )
+    drawn = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE)
+    for index, column in enumerate(columns):
+        drawn.add_column(column, justify="left" if index < left else "right", overflow="fold")
+    for row in rows:
+        drawn.add_row(*row)
+    console.print(drawn)
+
+
+class Bars(Protocol):
+    """Progress of several works at once."""
+
+    def __call__(self, work: str, stage: str, fraction: float) -> None:
+        """Says what ``work`` is doing and how much of it, in 0..1, is behind."""
+
+
+@contextmanager
+def bars(works: Sequence[str]) -> Iterator[Bars]:
+    """A bar for each of ``works`` on a terminal; elsewhere a line for each new stage."""
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    with Progress(
+        TextColumn("{task.fields[work]}"),
+        BarColumn(bar_width=24),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+        console=Console(file=sys.stderr),
+        transient=True,
+    ) as progress:
+        tasks = {work: progress.add_task("waiting", total=1.0, work=work) for work in works}
+
+        def show(work: str, stage: str, fraction: float) -> None:
+            if work not in tasks:
+                tasks[work] = progress.add_task(stage, total=1.0, work=work)
+            progress.update(tasks[work], description=stage, completed=fraction)
+
+        yield show
+
+
+def _lines() -> Bars:
+    stages: dict[str, str] = {}
+
+    def show(work: str, stage: str, fraction: float) -> None:
+        if stages.get(work) != stage:
+            stages[work] = stage
+            note(f"{work}: {stage} ({fraction:.0%})")
+
+    return show
+
+
+def count(number: float) -> str:
+    """A count with thousands separated."""
+    return f"{number:,.0f}"
+
+
+def millions(number: float) -> str:
+    """A count in millions."""
+    return f"{number / 1e6:.2f} M"
+
+
+def megabytes(size_bytes: float) -> str:
+    """A size in MB (10^6 bytes)."""
+    return f"{size_bytes / 1e6:.1f} MB"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share in percent; a dash where there is none."""
+    return "-" if share is None else f"{100 * share:.{digits}f} %"

@@ -1,0 +1,1 @@
+"""Pictures: reading, listing, naming and preparing them."""

@@ -1,0 +1,236 @@
+"""Which pictures a data set consists of, and their classes: folders and CSV files.
+
+Nothing is opened here but the CSV; that each file can be read shows later.
+"""
+
+import csv
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from edgese.data.classes import ClassNames
+from edgese.data.pictures import SUFFIXES
+from edgese.errors import ConfigError, InputError
+from edgese.records.pictures import DataSet, LabelledBy, Picture
+
+_LAYOUTS: Final = (
+    "Labelled pictures are a folder with one folder a class, or a CSV file with the columns file "
+    "and label."
+)
+
+
+def labelled(source: Path, names: ClassNames, split: str = "") -> DataSet:
+    """The pictures of class folders or of a CSV file, each with the index of its class.
+
+    Class folders are recognised by the names of the model's classes, by number, or, where no name
+    fits and there are as many folders as classes, by their sorted order (as torchvision's
+    ImageFolder has it). A CSV has the columns ``file``, relative to the CSV's folder, and
+    ``label``, a number or a name.
+
+    Args:
+        names: the classes of the model.
+        split: of a CSV with a column ``split``, only the rows with this value.
+
+    Raises:
+        InputError: nothing there, no picture in it, or a row or folder that fits no class; the
+            folder or the row's number is told.
+        ConfigError: a split of something that is no CSV.
+    """
+    if _is_csv(source, split):
+        return _csv(source, split, names)
+    return _class_folders(source, names)
+
+
+def unlabelled(source: Path, split: str = "") -> DataSet:
+    """All pictures of a folder, at any depth, or of a CSV file, without regard to classes.
+
+    Raises:
+        InputError: nothing there, or no picture in it.
+        ConfigError: a split of something that is no CSV.
+    """
+    if _is_csv(source, split):
+        return _csv(source, split, None)
+    files = tuple(_pictures_below(source))
+    if not files:
+        raise _no_picture(source)
+    return DataSet(
+        source=str(source), root=str(source), pictures=tuple(Picture(file=file) for file in files)
+    )
+
+
+def limited(data: DataSet, limit: int) -> DataSet:
+    """At most ``limit`` of the pictures, evenly spread over the list.
+
+    Lists are often sorted by class; the first ones alone would be of few classes.
+
+    Raises:
+        ConfigError: ``limit`` is below 1.
+    """
+    if limit < 1:
+        raise ConfigError(f"A limit of {limit} pictures was asked for.", hint="Give 1 or more.")
+    n = len(data.pictures)
+    if limit >= n:
+        return data
+    taken = tuple(data.pictures[i * n // limit] for i in range(limit))
+    return msgspec.structs.replace(data, pictures=taken)
+
+
+def _is_csv(source: Path, split: str) -> bool:
+    if source.is_dir():
+        if split:
+            raise ConfigError(
+                f"The split {split!r} of the folder {source} was asked for.",
+                hint="Splits are a column of a CSV file; of folders, name the one to use.",
+            )
+        return False
+    if source.is_file() and source.suffix.lower() == ".csv":
+        return True
+    found = "is a file, but no CSV" if source.exists() else "does not exist"
+    raise InputError(f"The data set {source} {found}.", hint=_LAYOUTS)
+
+
+def _class_folders(source: Path, names: ClassNames) -> DataSet:
+    folders = sorted(
+        entry.name for entry in source.iterdir() if entry.is_dir() and not _hidden(entry.name)
+    )
+    loose = [entry.name for entry in source.iterdir() if _is_picture(entry.name)]
+    csvs = sorted(entry.name for entry in source.glob("*.csv"))
+    if not folders and not loose:
+        raise _no_picture(source)
+    if loose:
+        raise InputError(
+            f"{source} holds pictures that lie in no class folder, such as {min(loose)}.",
+            hint=_LAYOUTS,
+        )
+    by, indices = names.of_folders(folders)
+    wrong = [folder for folder in folders if indices[folder] is None]
+    if wrong:
+        hint = f"Did you mean {source / csvs[0]}? " if csvs else ""
+        raise InputError(
+            f"{len(wrong)} of the {len(folders)} folders in {source} fit no class of the model: "
+            f"{', '.join(wrong[:5])}{' ...' if len(wrong) > 5 else ''}.",
+            hint=f"{hint}Name each folder after its class, or by its number from 0 to "
+            f"{names.classes - 1}, or have one for each of the {names.classes} classes.",
+        )
+    pictures = tuple(
+        Picture(file=f"{folder}/{file}", label=indices[folder])
+        for folder in folders
+        for file in _pictures_below(source / folder)
+    )
+    if not pictures:
+        raise _no_picture(source)
+    return DataSet(source=str(source), root=str(source), pictures=pictures, labelled_by=by)
+
+
+def _csv(source: Path, split: str, names: ClassNames | None) -> DataSet:
+    rows = _rows(source, split, ("file", "label") if names else ("file",))
+    if split:
+        splits = sorted({row["split"] for _, row in rows})
+        rows = [(line, row) for line, row in rows if row["split"] == split]
+        if not rows:
+            raise InputError(
+                f"{source} has no row of the split {split!r}.", hint=f"It has: {', '.join(splits)}."
+            )
+    if not rows:
+        raise InputError(f"{source} has no rows.", hint="List at least one picture in it.")
+    _check_files(source, rows)
+    by: LabelledBy = "nothing"
+    indices: dict[str, int | None] = {}
+    if names:
+        by, indices = names.of_values(sorted({row["label"] for _, row in rows}))
+        for line, row in rows:
+            if indices[row["label"]] is None:
+                raise InputError(
+                    f"Line {line} of {source} has the label {row['label']!r}, which is no class of "
+                    "the model.",
+                    hint=f"Give a number from 0 to {names.classes - 1} or the name of a class.",
+                )
+    return DataSet(
+        source=str(source),
+        root=str(source.parent),
+        pictures=tuple(
+            Picture(file=row["file"], label=indices[row["label"]] if names else None)
+            for _, row in rows
+        ),
+        split=split,
+        labelled_by=by,
+    )
+
+
+def _check_files(source: Path, rows: list[tuple[int, dict[str, str]]]) -> None:
+    seen: dict[str, int] = {}
+    for line, row in rows:
+        file = row["file"]
+        if not (source.parent / file).is_file():
+            raise InputError(
+                f"Line {line} of {source} names {file!r}, which is not there.",
+                hint=f"Files are looked for relative to {source.parent}.",
+            )
+        if file in seen:
+            raise InputError(
+                f"Line {line} of {source} names {file!r}, as line {seen[file]} does.",
+                hint="Take one of the two out.",
+            )
+        seen[file] = line
+
+
+def _rows(source: Path, split: str, needed: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
+    """The needed cells of each row, stripped, with the number of its line."""
+    needed = (*needed, "split") if split else needed
+    try:
+        # Spreadsheet programs start their CSV with a byte order mark, which utf-8-sig takes off.
+        with source.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            columns = [column.strip() for column in reader.fieldnames or ()]
+            missing = [column for column in needed if column not in columns]
+            if missing:
+                raise InputError(
+                    f"{source} has no column {' and no column '.join(map(repr, missing))}.",
+                    hint=f"Its first line names: {', '.join(columns) or 'nothing'}.",
+                )
+            reader.fieldnames = columns
+            rows = []
+            for row in reader:
+                short = [column for column in needed if row[column] is None]
+                if short:
+                    raise InputError(
+                        f"Line {reader.line_num} of {source} has no {' and no '.join(short)}.",
+                        hint="It has fewer cells than the first line.",
+                    )
+                rows.append((reader.line_num, {name: row[name].strip() for name in needed}))
+            return rows
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{source} is not a readable CSV file: {error}", hint=_LAYOUTS) from error
+    except OSError as error:
+        raise InputError(
+            f"{source} cannot be read: {error.strerror}", hint="Make it readable."
+        ) from error
+
+
+def _pictures_below(folder: Path) -> Iterator[str]:
+    """Pictures at any depth, sorted, relative to ``folder``."""
+    for place, inner, files in os.walk(folder):
+        # Sorting in place decides the order of the walk.
+        inner[:] = sorted(name for name in inner if not _hidden(name))
+        relative = Path(place).relative_to(folder)
+        yield from ((relative / file).as_posix() for file in sorted(files) if _is_picture(file))
+
+
+def _is_picture(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES) and not _hidden(name)
+
+
+def _hidden(name: str) -> bool:
+    # macOS leaves ._photo.jpg beside photo.jpg on foreign disks; it is no picture.
+    return name.startswith(".")
+
+
+def _no_picture(source: Path) -> InputError:
+    return InputError(
+        f"There is no picture in {source}; files ending in {', '.join(SUFFIXES)} were looked for, "
+        "at any depth.",
+        hint=_LAYOUTS,
+    )

@@ -1,0 +1,1 @@
+"""Latency and memory of artifacts on a device: plan, loop, statistics, cautions."""

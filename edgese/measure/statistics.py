@@ -1,0 +1,163 @@
+"""Statistics of times: quantiles, outliers, trend, two modes, and the ratio of two artifacts.
+
+Pure and from the standard library alone, so that results can be judged again where no runtime is
+installed. Times may be in any unit; they are positive.
+"""
+
+import random
+from collections.abc import Sequence
+from itertools import accumulate
+from math import inf, sqrt
+from statistics import NormalDist, median
+from typing import Final, NamedTuple
+
+from edgese.records.interval import Interval
+
+# Iglewicz & Hoaglin, "How to Detect and Handle Outliers", ASQC 1993, section 3: |M| > 3.5.
+OUTLIER_SCORE: Final = 3.5
+# 0.6745 is the third quartile of the standard normal distribution: MAD / 0.6745 estimates sigma.
+_MAD_OF_NORMAL: Final = 0.6745
+# The same for the mean absolute deviation: sigma = sqrt(pi / 2) x it.
+_MEAN_DEVIATION_OF_NORMAL: Final = 1.253314
+_SEED: Final = 20130701
+_RESAMPLES: Final = 2000
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value below which ``share`` (0..1) of the values lie, interpolated linearly.
+
+    Source: Hyndman & Fan, "Sample Quantiles in Statistical Packages", 1996, definition 7.
+    """
+    ordered = sorted(values)
+    position = share * (len(ordered) - 1)
+    below = int(position)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (position - below) * (ordered[above] - ordered[below])
+
+
+def modified_z_scores(values: Sequence[float]) -> tuple[float, ...]:
+    """How far each value is from the median, in robust standard deviations.
+
+    Where more than half of the values are equal, the median absolute deviation is 0 and the mean
+    absolute deviation takes its place; where all are equal, every score is 0.
+
+    Source: Iglewicz & Hoaglin, "How to Detect and Handle Outliers", ASQC 1993.
+    """
+    middle = median(values)
+    distances = [abs(value - middle) for value in values]
+    sigma = median(distances) / _MAD_OF_NORMAL
+    if sigma == 0:
+        sigma = _MEAN_DEVIATION_OF_NORMAL * sum(distances) / len(distances)
+    if sigma == 0:
+        return (0.0,) * len(values)
+    return tuple((value - middle) / sigma for value in values)
+
+
+def outliers(values: Sequence[float]) -> tuple[int, ...]:
+    """Positions of the values whose modified Z-score is beyond 3.5."""
+    scores = modified_z_scores(values)
+    return tuple(i for i, score in enumerate(scores) if abs(score) > OUTLIER_SCORE)
+
+
+class Trend(NamedTuple):
+    """A steady change over a series.
+
+    Attributes:
+        change: from the first to the last value, relative to the median; 0.1 is 10 % more.
+        p_value: two-sided, that a series without a trend looks like this.
+    """
+
+    change: float
+    p_value: float
+
+
+def trend(series: Sequence[float]) -> Trend:
+    """Whether a series rises or falls: Kendall's test, with Theil and Sen's slope.
+
+    Both go by ranks and medians, so that single disturbed blocks do not decide. The p-value comes
+    from the normal approximation without a correction for ties, which is good from ten values on
+    and conservative below and with ties.
+
+    Source: Mann 1945; Kendall, "Rank Correlation Methods", 1975; Sen, JASA 63, 1968.
+    """
+    n = len(series)
+    pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
+    if not pairs:
+        return Trend(change=0.0, p_value=1.0)
+    concordance = sum((series[j] > series[i]) - (series[j] < series[i]) for i, j in pairs)
+    slope = median([(series[j] - series[i]) / (j - i) for i, j in pairs])
+    # One is taken off for continuity.
+    score = max(abs(concordance) - 1, 0) / sqrt(n * (n - 1) * (2 * n + 5) / 18)
+    return Trend(
+        change=slope * (n - 1) / median(series), p_value=2 * (1 - NormalDist().cdf(score))
+    )
+
+
+class Modes(NamedTuple):
+    """The best division of values into a lower and an upper group.
+
+    Attributes:
+        low, high: means of the groups.
+        share_high: of the values that are in the upper group.
+        separation: Ashman's D, the distance of the means in common standard deviations. A normal
+            distribution cut in two has 2.6, a uniform one 3.5.
+    """
+
+    low: float
+    high: float
+    share_high: float
+    separation: float
+
+
+def two_modes(values: Sequence[float]) -> Modes:
+    """Divides values where the variance within the two groups is least.
+
+    Source: Otsu, IEEE SMC 9, 1979; Ashman, Bird & Zepf, AJ 108, 1994.
+    """
+    ordered = sorted(values)
+    n = len(ordered)
+    centre = sum(ordered) / n
+    # Sums from the centre keep digits that sums of squares of nanoseconds would lose.
+    shifted = [value - centre for value in ordered]
+    sums = list(accumulate(shifted))
+    squares = list(accumulate(value * value for value in shifted))
+    if squares[-1] == 0:
+        return Modes(low=centre, high=centre, share_high=0.0, separation=0.0)
+    # The sums of the two groups are opposite, as the values are centred.
+    cut = max(range(1, n), key=lambda k: sums[k - 1] ** 2 * (1 / k + 1 / (n - k)))
+    low, high = sums[cut - 1] / cut, (sums[-1] - sums[cut - 1]) / (n - cut)
+    low_variance = max(squares[cut - 1] / cut - low * low, 0.0)
+    high_variance = max((squares[-1] - squares[cut - 1]) / (n - cut) - high * high, 0.0)
+    spread = sqrt((low_variance + high_variance) / 2)
+    return Modes(
+        low=centre + low,
+        high=centre + high,
+        share_high=(n - cut) / n,
+        separation=(high - low) / spread if spread > 0 else inf,
+    )
+
+
+def paired_ratio(
+    values: Sequence[float], baseline: Sequence[float], confidence: float = 0.95
+) -> tuple[float, Interval]:
+    """The median ratio of block medians that were measured in the same rounds, and its interval.
+
+    A round is the unit: inferences of one block share the machine's state and are no independent
+    evidence, so resampling them would give intervals that are far too narrow. Pairing within
+    rounds takes out what both artifacts of a round suffered. The interval is the bootstrap's
+    percentile interval; its seed is fixed, so that the same samples give the same interval.
+
+    Source: Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
+
+    Args:
+        values, baseline: median time of each round's block, in the order of the rounds.
+    """
+    ratios = sorted(value / base for value, base in zip(values, baseline, strict=True))
+    generator = random.Random(_SEED)  # noqa: S311  # resampling, no secret
+    resampled = [median(generator.choices(ratios, k=len(ratios))) for _ in range(_RESAMPLES)]
+    interval = Interval(
+        low=quantile(resampled, (1 - confidence) / 2),
+        high=quantile(resampled, (1 + confidence) / 2),
+        confidence=confidence,
+    )
+    return median(ratios), interval

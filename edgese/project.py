@@ -1,0 +1,81 @@
+"""A user's project: the folder with an ``edgese.toml``, and the defaults that it sets."""
+
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from edgese.errors import ConfigError, InputError
+from edgese.records.base import Record
+
+FILE: Final = "edgese.toml"
+
+
+class Defaults(Record, frozen=True):
+    """The ``[project]`` table: what commands take where their arguments leave it out.
+
+    Attributes:
+        model: a model's name, or a spec file relative to the project's folder.
+        weights: as in ``--weights``; a file is relative to the project's folder.
+        targets: as in ``--target``.
+        out: folder for artifacts, relative to the project's folder.
+    """
+
+    model: str = ""
+    weights: str = ""
+    targets: tuple[str, ...] = ()
+    out: str = ""
+
+
+class _File(Record, frozen=True):
+    project: Defaults = Defaults()
+
+
+@cache
+def root() -> Path | None:
+    """The nearest folder at or above the current one that has an ``edgese.toml``."""
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / FILE).is_file()), None)
+
+
+@cache
+def defaults() -> Defaults:
+    """The project's defaults; empty ones where there is no project.
+
+    Raises:
+        InputError: the file cannot be read, or has a key that is not known.
+    """
+    folder = root()
+    if folder is None:
+        return Defaults()
+    path = folder / FILE
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}", hint="Make it readable, or remove it."
+        ) from error
+    return _File.from_toml(text, path).project
+
+
+def subject(given: str | None) -> str:
+    """What a command is about: what was given, else the project's model.
+
+    Raises:
+        ConfigError: neither names one.
+    """
+    if given:
+        return given
+    if name := defaults().model:
+        return in_project(name, ".toml")
+    raise ConfigError(
+        "No model was named, and no edgese.toml here or above names one.",
+        hint='Name one (`edgese models` lists them), or put `model = "efficientnet_b0"` under '
+        "[project] in edgese.toml.",
+    )
+
+
+def in_project(value: str, *suffixes: str) -> str:
+    """``value`` relative to the project's folder where it is a file of one of the suffixes."""
+    folder = root()
+    is_file = Path(value).suffix in suffixes
+    return str(folder / value) if folder is not None and is_file else value

@@ -1,0 +1,133 @@
+"""What evaluating leaves: accuracies with their intervals, and every single prediction."""
+
+from edgese.records.artifact import WeightsInfo
+from edgese.records.base import Record
+from edgese.records.interval import Interval
+from edgese.records.model import Preprocessing
+from edgese.records.pictures import LabelledBy
+
+EVALUATION_SCHEMA = 1
+
+
+class Proportion(Record, frozen=True):
+    """How many of the pictures, as a share in 0..1, with its Wilson interval."""
+
+    count: int
+    of: int
+    share: float
+    interval: Interval
+
+
+class Score(Record, frozen=True):
+    """A class and the share that softmax gives it, in 0..1; ``name`` is "" where nobody named it."""
+
+    index: int
+    name: str
+    probability: float
+
+
+class Prediction(Record, frozen=True):
+    """What came out for one picture.
+
+    Attributes:
+        file: relative to the data set's root.
+        label: index of its true class.
+        classes: indices of the five likeliest classes, the likeliest first; fewer where the model
+            has fewer. Of equal ones the lower index comes first.
+        probabilities: softmax of each, in 0..1.
+    """
+
+    file: str
+    label: int
+    classes: tuple[int, ...]
+    probabilities: tuple[float, ...]
+
+
+class Unreadable(Record, frozen=True):
+    """A picture that was left out, and why."""
+
+    file: str
+    reason: str
+
+
+class EvaluationData(Record, frozen=True):
+    """What was evaluated on.
+
+    Attributes:
+        source: the folder or CSV file that was named.
+        split: of the CSV; "" is all of it.
+        labelled_by: how classes were recognised, see `edgese.records.pictures.DataSet`.
+        listed: pictures that were asked for, unreadable ones included.
+        sha256: over their files' names and labels.
+    """
+
+    source: str
+    split: str
+    labelled_by: LabelledBy
+    listed: int
+    sha256: str
+
+
+class Evaluation(Record, frozen=True):
+    """A model's accuracy on labelled pictures, in one runtime.
+
+    Attributes:
+        subject: path of the artifact, or the name or spec file of the model.
+        target: the runtime; "pytorch" for the reference.
+        recipe, delegate: of the artifact; "fp32" and "" in PyTorch.
+        artifact_sha256: "" in PyTorch.
+        pictures: how many were classified.
+        top1: the likeliest class is the true one.
+        top5: the true one is among the five likeliest; None with five classes or fewer.
+        unreadable: pictures that could not be read; they count neither as right nor as wrong.
+        seconds: wall time, reading and preparing the pictures included. Not a latency.
+        threads: that the runtime computed with.
+        versions: of Python, Pillow, numpy and the packages of the runtime.
+        created: UTC, ISO 8601.
+    """
+
+    subject: str
+    model: str
+    target: str
+    recipe: str
+    delegate: str
+    artifact_sha256: str
+    weights: WeightsInfo
+    preprocessing: Preprocessing
+    data: EvaluationData
+    pictures: int
+    top1: Proportion
+    top5: Proportion | None
+    predictions: tuple[Prediction, ...]
+    unreadable: tuple[Unreadable, ...]
+    seconds: float
+    threads: int
+    versions: dict[str, str]
+    edgese: str
+    created: str
+    schema: int = EVALUATION_SCHEMA
+
+
+class Agreement(Record, frozen=True):
+    """Two evaluations of the same pictures, picture by picture.
+
+    Attributes:
+        first, second: their subjects.
+        pictures: how many both classified.
+        same_top1: on how many the likeliest class is the same, right or wrong.
+        differing: files on which it is not.
+        only_first_right, only_second_right: pictures that one alone classifies correctly.
+        top1_difference: share of right ones of the second less that of the first, on these pictures.
+        p_value: McNemar's exact test, two-sided: how probable a difference as large as this would
+            be if both were equally good.
+    """
+
+    first: str
+    second: str
+    pictures: int
+    same_top1: int
+    differing: tuple[str, ...]
+    only_first_right: int
+    only_second_right: int
+    top1_difference: float
+    p_value: float

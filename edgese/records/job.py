@@ -1,0 +1,91 @@
+"""What the converting processes tell each other."""
+
+from edgese.records.artifact import (
+    Interface,
+    ModelCard,
+    OperatorReport,
+    Parity,
+    Recipe,
+    TargetOptions,
+    WeightsInfo,
+)
+from edgese.records.base import Record
+
+PROGRAM_SCHEMA = 1
+
+
+class ConversionJob(Record, frozen=True):
+    """What one worker process is to do; it starts at once and begins when the program is there.
+
+    Attributes:
+        options: those that this target owns; the others have their defaults.
+        delegate: what will execute the artifact, the target's default already filled in.
+        program: the exported program, a .pt2 file.
+        reference: the pictures and PyTorch's logits for them, an .npz file.
+        artifact: where to write.
+        threads: how many the worker may use.
+    """
+
+    target: str
+    card: ModelCard
+    recipe: Recipe
+    options: TargetOptions
+    delegate: str
+    program: str
+    reference: str
+    artifact: str
+    threads: int
+
+
+class Advanced(Record, frozen=True, tag="advanced"):
+    """A worker's progress: what it does now, and how much of its whole work is behind, in 0..1."""
+
+    stage: str
+    fraction: float
+
+
+class Succeeded(Record, frozen=True, tag="succeeded"):
+    """A worker's artifact is complete and compared.
+
+    Attributes:
+        sha256, size_bytes: of the artifact.
+        peak_memory_mb: largest resident memory of the process, in MiB.
+    """
+
+    interface: Interface
+    operators: OperatorReport
+    parity: Parity
+    sha256: str
+    size_bytes: int
+    peak_memory_mb: float
+
+
+class Failed(Record, frozen=True, tag="failed"):
+    """A worker's error, or what its parent makes of its sudden end.
+
+    Attributes:
+        exit_code: of the error's class, as in `edgese.errors`.
+    """
+
+    message: str
+    hint: str
+    exit_code: int
+    peak_memory_mb: float = 0.0
+
+
+Event = Advanced | Succeeded | Failed
+
+
+class ProgramRecord(Record, frozen=True):
+    """Stands beside an exported program and says what it is.
+
+    Attributes:
+        program_sha256, reference_sha256: of program.pt2 and reference.npz.
+        torch: the version that exported it; .pt2 is not promised across versions.
+    """
+
+    program_sha256: str
+    reference_sha256: str
+    weights: WeightsInfo
+    torch: str
+    schema: int = PROGRAM_SCHEMA

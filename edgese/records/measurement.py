@@ -1,0 +1,233 @@
+"""What measuring is asked for, what a device runs, and what comes back."""
+
+from typing import Literal
+
+from edgese.records.base import Record
+from edgese.records.interval import Interval
+
+Source = Literal["measured", "emulated", "predicted", "estimated"]
+CautionCode = Literal[
+    "FIRST_RUN_SLOW", "OUTLIERS", "THROTTLED", "DRIFT", "BIMODAL", "EMULATED", "PREDICTED"
+]
+
+PROFILE_SCHEMA = 1
+
+
+class MeasurePlan(Record, frozen=True):
+    """How artifacts are measured; the same plan for all that are compared.
+
+    Attributes:
+        threads: that each runtime computes with.
+        blocks: of every artifact; one block of each makes a round, and every other round goes
+            through the artifacts backwards (AB BA AB ...).
+        min_runs: inferences of each artifact over all its blocks, at least.
+        min_time_s: that the inferences of each artifact take together, at least.
+        warmup_runs, warmup_time_s: before the first block; both are reached.
+        lead_in_runs: inferences at the start of each block that are not counted. They warm the
+            caches again, and wait for the threads of the runtime before to stop spinning.
+        reply_timeout_s: after which a silent artifact is given up.
+        timeout_s: for the whole job, all artifacts together.
+    """
+
+    threads: int
+    blocks: int = 20
+    min_runs: int = 100
+    min_time_s: float = 2.0
+    warmup_runs: int = 10
+    warmup_time_s: float = 0.5
+    lead_in_runs: int = 3
+    reply_timeout_s: float = 600.0
+    timeout_s: float = 3600.0
+
+
+class Push(Record, frozen=True):
+    """A file or folder that goes to the device; ``content`` where it is no file yet.
+
+    Attributes:
+        name: relative to the job's folder on the device.
+        source: path on this host; "" where ``content`` is given.
+    """
+
+    name: str
+    source: str = ""
+    content: bytes = b""
+
+
+class Job(Record, frozen=True):
+    """One command on a device, in a fresh folder that holds what was pushed.
+
+    Attributes:
+        argv: the command; "{python}" stands for the device's interpreter with its runtimes.
+        push: what must be there before.
+        pull: names of files that are brought back, where they exist.
+        timeout_s: after which everything that the job started is ended.
+    """
+
+    argv: tuple[str, ...]
+    push: tuple[Push, ...] = ()
+    pull: tuple[str, ...] = ()
+    timeout_s: float = 3600.0
+
+
+class Outcome(Record, frozen=True):
+    """How a job ended. A return code of 0 alone proves nothing: a transport may lose the true one.
+
+    Attributes:
+        returncode: of the command; negative: the signal that ended it.
+        stdout, stderr: their ends, as text.
+        files: contents of the pulled files by name; one that did not exist is not in it.
+    """
+
+    returncode: int
+    stdout: str = ""
+    stderr: str = ""
+    files: dict[str, bytes] = {}
+
+
+class DeviceInfo(Record, frozen=True):
+    """The machine that a profile was made on, as it was then; None is unknown.
+
+    Attributes:
+        name: as in ``--device``.
+        architecture: as in "x86_64", "aarch64".
+        cores: that this process may use; ``physical_cores`` counts hyper-threads once.
+        governor: of the clock frequency; "" where the machine does not tell.
+        load_average: processes that wanted to run in the last minute, before measuring.
+    """
+
+    name: str
+    cpu: str
+    architecture: str
+    cores: int
+    physical_cores: int
+    system: str
+    governor: str = ""
+    memory_mb: int | None = None
+    load_average: float | None = None
+
+
+class LatencySummary(Record, frozen=True):
+    """Figures over all counted inferences; quantiles interpolate linearly (Hyndman & Fan type 7)."""
+
+    count: int
+    mean_ms: float
+    min_ms: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    max_ms: float
+
+
+class Block(Record, frozen=True):
+    """Inferences of one artifact without a pause.
+
+    Attributes:
+        start_ms: since the first block of the job.
+        samples_ns: every inference in order: input handed over, executed, outputs read.
+        frequency_mhz: of the fastest core right after; None where the machine does not tell.
+    """
+
+    start_ms: float
+    samples_ns: tuple[int, ...]
+    frequency_mhz: float | None = None
+
+
+class Caution(Record, frozen=True):
+    """Something that a reader of the figures should know.
+
+    Attributes:
+        numbers: what it was judged by.
+        message: what was seen, as a sentence.
+        advice: what to do about it.
+    """
+
+    code: CautionCode
+    numbers: dict[str, float]
+    message: str
+    advice: str
+
+
+class Profile(Record, frozen=True):
+    """One artifact on one device.
+
+    Attributes:
+        label: the artifact's path as it was given; a repeated one is followed by " (2)".
+        resolution: height and width of the input.
+        trained: False for random weights, which is good enough for latency.
+        macs, parameters: of the network at this resolution; None where no spec describes it.
+        import_ms: the runtime's own start, before the artifact is touched.
+        load_ms: until the artifact is ready to run. The file was read just before, so this is
+            without the time of a cold disk.
+        first_run_ms: of the first inference.
+        throughput_per_s: pictures per second of the counted inferences, one after the other.
+        memory_before_load_mb: resident, with the runtime imported, in MiB.
+        peak_memory_mb: largest resident memory since then, the runtime included, in MiB.
+        overhead_ns: median time of an empty call, measured the same way; it is not subtracted.
+        throttle_events: thermal throttling that the machine counted meanwhile; None: unknown.
+        versions: of the packages that executed it.
+    """
+
+    label: str
+    sha256: str
+    size_bytes: int
+    target: str
+    delegate: str
+    recipe: str
+    model: str
+    resolution: tuple[int, int]
+    batch: int
+    trained: bool
+    source: Source
+    device: DeviceInfo
+    threads: int
+    import_ms: float
+    load_ms: float
+    first_run_ms: float
+    latency: LatencySummary
+    throughput_per_s: float
+    memory_before_load_mb: float
+    peak_memory_mb: float
+    overhead_ns: float
+    throttle_events: int | None
+    versions: dict[str, str]
+    cautions: tuple[Caution, ...]
+    blocks: tuple[Block, ...]
+    macs: int | None = None
+    parameters: int | None = None
+
+
+class Ratio(Record, frozen=True):
+    """How much longer one artifact takes than the baseline.
+
+    Attributes:
+        artifact, baseline: labels of their profiles.
+        ratio: median over the rounds of the two block medians' ratio; 2.0 is twice as slow.
+        interval: by bootstrap over the rounds. Where it holds 1.0, the two cannot be told apart.
+    """
+
+    artifact: str
+    baseline: str
+    ratio: float
+    interval: Interval
+    rounds: int
+
+
+class ProfileFailure(Record, frozen=True):
+    """An artifact that could not be measured while others were."""
+
+    label: str
+    error: str
+    hint: str
+    exit_code: int
+
+
+class ProfileResult(Record, frozen=True):
+    """What ``edgese profile`` leaves; the first artifact is the baseline of all ratios."""
+
+    plan: MeasurePlan
+    profiles: tuple[Profile, ...]
+    ratios: tuple[Ratio, ...]
+    failures: tuple[ProfileFailure, ...]
+    edgese: str
+    created: str
+    schema: int = PROFILE_SCHEMA

@@ -1,0 +1,37 @@
+"""What is known of a target without asking its packages; a file in targets/."""
+
+from edgese.records.base import Record
+
+
+class TargetFacts(Record, frozen=True):
+    """The facts of a runtime and its file format.
+
+    Attributes:
+        name: as in ``--target``.
+        title: its own name, for tables.
+        suffix: of its artifacts, with the dot.
+        extra: the extra that installs it: ``pip install 'edgese[<extra>]'``.
+        modules: what must be importable to convert.
+        packages: distributions whose versions a manifest records.
+        recipes: what it can execute, its default first.
+        delegates: what can execute it, the default first.
+        delegate_at: "convert" where the artifact is compiled for its delegate, "load" where it is
+            chosen later.
+        worker_memory_mb: memory that converting takes beyond the network itself, in MiB.
+        worker_seconds: how long converting an EfficientNet-B0 takes, roughly; the longest starts
+            first.
+        sources: where the facts come from.
+    """
+
+    name: str
+    title: str
+    suffix: str
+    extra: str
+    modules: tuple[str, ...]
+    packages: tuple[str, ...]
+    recipes: tuple[str, ...]
+    delegates: tuple[str, ...]
+    delegate_at: str
+    worker_memory_mb: int
+    worker_seconds: float
+    sources: tuple[str, ...] = ()

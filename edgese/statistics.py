@@ -1,0 +1,70 @@
+"""Statistics of proportions: intervals for an accuracy, and a test for two of them on one data set.
+
+Pure and exact, from the standard library alone. Statistics of times are in `edgese.measure`.
+"""
+
+from math import sqrt
+from statistics import NormalDist
+
+from edgese.errors import InputError
+from edgese.records.interval import Interval
+
+
+def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
+    """The score interval of a proportion.
+
+    Unlike the normal approximation it stays within 0..1, and it is honest near both ends: 20 of 20
+    gives 0.84 to 1, not 1 to 1. Nothing observed (n = 0) gives 0 to 1.
+
+    Source: Wilson, "Probable inference, the law of succession, and statistical inference",
+    JASA 22 (1927).
+
+    Raises:
+        InputError: the counts contradict each other, or ``confidence`` is not between 0 and 1.
+    """
+    if not 0 <= successes <= n:
+        raise InputError(
+            f"{successes} successes in {n} trials were given.", hint="Check the counts."
+        )
+    if not 0 < confidence < 1:
+        raise InputError(
+            f"A confidence of {confidence} was given.", hint="Give a share such as 0.95."
+        )
+    if n == 0:
+        return Interval(low=0.0, high=1.0, confidence=confidence)
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share = successes / n
+    centre = share + z * z / (2 * n)
+    half_width = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    # At both ends the bound is exact on paper, and rounding must not move it off.
+    low = 0.0 if successes == 0 else (centre - half_width) / scale
+    high = 1.0 if successes == n else (centre + half_width) / scale
+    return Interval(low=low, high=high, confidence=confidence)
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """The two-sided exact p-value that two classifiers of the same pictures are equally good.
+
+    Only the pictures on which exactly one of them is right carry information; under the null
+    hypothesis each of these is a fair coin. Integers throughout, so that it is exact for any count.
+
+    Source: McNemar, Psychometrika 12 (1947), in its binomial form.
+
+    Args:
+        only_first: pictures that the first alone classifies correctly.
+        only_second: pictures that the second alone classifies correctly.
+
+    Raises:
+        InputError: a count is negative.
+    """
+    if only_first < 0 or only_second < 0:
+        raise InputError(
+            f"The counts {only_first} and {only_second} were given.", hint="Check the counts."
+        )
+    n = only_first + only_second
+    term = tail = 1
+    for i in range(min(only_first, only_second)):
+        term = term * (n - i) // (i + 1)
+        tail += term
+    return min(1.0, 2 * tail / (1 << n))
