@@ -1,3 +1,79 @@
-"""edgese: EfficientNet and SE-ResNet from weights to verified mobile artifacts."""
+"""EfficientNet and SE-ResNet to ExecuTorch, Core ML, TFLite and ONNX Runtime, verified and measured.
+
+::
+
+    import edgese
+
+    rows = edgese.convert("efficientnet_lite0", "all", weights="imagenet")
+    result = edgese.profile([row.artifact for row in rows if row.target != "coreml"])
+
+Names are loaded when they are first used, so that importing edgese needs neither torch nor a runtime.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from edgese.conversion.api import convert
+    from edgese.diagnosis import diagnose
+    from edgese.errors import EdgeseError
+    from edgese.evaluation.api import classify, evaluate
+    from edgese.evaluation.comparison import agreement
+    from edgese.evaluation.subjects import find_subject
+    from edgese.measure.api import profile
+    from edgese.models.builder import build
+    from edgese.models.cost import cost
+    from edgese.models.registry import customized, find_model
+    from edgese.models.weights import load_network, resolve_weights, save_weights
+    from edgese.records.artifact import TargetOptions
+    from edgese.records.model import ModelSpec, Preprocessing
+
+__all__ = [
+    "EdgeseError",
+    "ModelSpec",
+    "Preprocessing",
+    "TargetOptions",
+    "agreement",
+    "build",
+    "classify",
+    "convert",
+    "cost",
+    "customized",
+    "diagnose",
+    "evaluate",
+    "find_model",
+    "find_subject",
+    "load_network",
+    "profile",
+    "resolve_weights",
+    "save_weights",
+]
+
+_HOMES = {
+    "EdgeseError": "edgese.errors",
+    "ModelSpec": "edgese.records.model",
+    "Preprocessing": "edgese.records.model",
+    "TargetOptions": "edgese.records.artifact",
+    "agreement": "edgese.evaluation.comparison",
+    "build": "edgese.models.builder",
+    "classify": "edgese.evaluation.api",
+    "convert": "edgese.conversion.api",
+    "cost": "edgese.models.cost",
+    "customized": "edgese.models.registry",
+    "diagnose": "edgese.diagnosis",
+    "evaluate": "edgese.evaluation.api",
+    "find_model": "edgese.models.registry",
+    "find_subject": "edgese.evaluation.subjects",
+    "load_network": "edgese.models.weights",
+    "profile": "edgese.measure.api",
+    "resolve_weights": "edgese.models.weights",
+    "save_weights": "edgese.models.weights",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+    if name not in _HOMES:
+        raise AttributeError(f"module 'edgese' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -4,7 +4,7 @@ import os
 import sys
 import traceback
 
-from edgese.errors import EXIT_BUG, EXIT_INTERRUPTED, EdgeseError
+from edgese.errors import EXIT_BUG, EXIT_INTERRUPTED, ConfigError, EdgeseError
 
 
 def main() -> None:
@@ -14,23 +14,22 @@ def main() -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code; ``arguments`` default to the process's own."""
-    import click
+    import typer
 
     from edgese.cli.app import app
 
     try:
-        # Outside standalone mode click returns what the command returned, or the code of an Exit.
+        # Outside standalone mode Typer returns what the command returned, or the code of an Exit.
         code = app(arguments, standalone_mode=False)
         sys.stdout.flush()
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
+    except typer.TyperException as error:
+        return _misused(error)
     except EdgeseError as error:
         _say(f"edgese: {error.message}")
         if error.hint:
             _say(error.hint)
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         _say("edgese: interrupted; nothing unfinished was left behind.")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
@@ -42,6 +41,19 @@ def run(arguments: list[str] | None = None) -> int:
         _say("edgese: this is a bug; please report it with the lines above and `edgese doctor`.")
         return EXIT_BUG
     return code if isinstance(code, int) else 0
+
+
+def _misused(error: Exception) -> int:
+    """Says what was wrong with the arguments, and where the right ones are told."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "edgese"
+    message = str(error)
+    if message.startswith("Usage:"):  # a group without a command: the help is the answer
+        _say(message)
+    else:
+        _say(f"edgese: {message}")
+        _say(f"`{command} --help` tells what it takes.")
+    return ConfigError.exit_code
 
 
 def _say(line: str) -> None:

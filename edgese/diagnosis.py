@@ -46,7 +46,7 @@ def diagnose(on_checked: Callable[[PackageState], None] = lambda _: None) -> Dia
         edgese=__version__,
         python=f"{platform.python_version()} ({sys.executable})",
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
-        cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cpus=os.cpu_count() or 1,
         memory_mb=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
         cache=os.environ.get("EDGESE_CACHE_DIR") or platformdirs.user_cache_dir("edgese"),
         packages=packages,
@@ -59,7 +59,7 @@ def wanted_packages() -> Iterator[tuple[str, Requirement]]:
 
     "train" comes first, because every target needs what it asks for.
     """
-    seen = set()
+    seen: set[str] = set()
     for extra in EXTRAS:
         for requirement in map(Requirement, metadata.requires("edgese") or ()):
             marker = requirement.marker

@@ -66,7 +66,7 @@ def subject(given: str | None) -> str:
     if given:
         return given
     if name := defaults().model:
-        return in_project(name, ".toml")
+        return _in_project(name) if name.endswith(".toml") else name
     raise ConfigError(
         "No model was named, and no edgese.toml here or above names one.",
         hint='Name one (`edgese models` lists them), or put `model = "efficientnet_b0"` under '
@@ -74,8 +74,19 @@ def subject(given: str | None) -> str:
     )
 
 
-def in_project(value: str, *suffixes: str) -> str:
-    """``value`` relative to the project's folder where it is a file of one of the suffixes."""
+def weights() -> str | None:
+    """The project's weights; None where it names none."""
+    value = defaults().weights
+    is_file = Path(value).suffix in (".safetensors", ".pth", ".pt")
+    return (_in_project(value) if is_file else value) or None
+
+
+def out() -> Path:
+    """The folder for artifacts: the project's, or ``edgese-out`` here."""
+    value = defaults().out
+    return Path(_in_project(value)) if value else Path("edgese-out")
+
+
+def _in_project(value: str) -> str:
     folder = root()
-    is_file = Path(value).suffix in suffixes
-    return str(folder / value) if folder is not None and is_file else value
+    return value if folder is None else str(folder / value)

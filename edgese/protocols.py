@@ -4,6 +4,7 @@ Implementers are modules (PEP 544), listed in literal tables: `edgese.targets.TA
 `edgese.devices.DEVICES`.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +15,7 @@ from edgese.records.artifact import (
     Recipe,
     TargetOptions,
 )
+from edgese.records.measurement import DeviceInfo, Job, Outcome
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,4 +84,34 @@ class Target(Protocol):
 
         Raises:
             InputError: the file is not a readable artifact of this target.
+        """
+
+
+class Device(Protocol):
+    """Something that can run an artifact; a module in `edgese.devices`, or an object like one.
+
+    Targets know formats and devices know transports: a device runs what it is given and brings back
+    what came out, whatever that is.
+    """
+
+    def check(self, target: str) -> None:
+        """Raises where artifacts of ``target`` cannot be executed there.
+
+        Raises:
+            DeviceError: this kind of machine cannot.
+            MissingDependency: the runtime is not installed; the hint is the command.
+        """
+
+    def info(self) -> DeviceInfo:
+        """What the machine is, and how it is now."""
+
+    def run(self, job: Job, hear: Callable[[str], None]) -> Outcome:
+        """Runs a job to its end and leaves nothing of it behind, however it ends.
+
+        Args:
+            hear: is given each line of the command's standard output when it comes.
+
+        Raises:
+            DeviceError: it could not be started, or did not end in its time.
+            OutputError: what it needs could not be written.
         """

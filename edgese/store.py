@@ -1,13 +1,12 @@
 """Files on disk: hashes, publication in one step, locks, and records that carry a schema.
 
-A reader never sees half a file: what is written goes to a temporary neighbour under the folder's lock
-and takes its name when it is complete. Temporary neighbours exist under that lock alone, so one that
-is found by whoever takes it was left by a process that died, and is removed.
+A reader never sees half a file: what is written goes to a temporary neighbour under the folder's
+lock and takes its name when it is complete. Temporary neighbours exist under that lock alone, so
+one that is found by whoever takes it was left by a process that died, and is removed.
 """
 
 import errno
 import hashlib
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -81,7 +80,9 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path, *, name: str = LOCK, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+def locked(
+    folder: Path, *, name: str = LOCK, on_wait: Callable[[], None] | None = None
+) -> Iterator[None]:
     """Holds a lock file in ``folder``, which is made where it is missing.
 
     Args:
@@ -110,11 +111,11 @@ def locked(folder: Path, *, name: str = LOCK, on_wait: Callable[[], None] | None
 
 @contextmanager
 def staging(*finals: Path) -> Iterator[tuple[Path, ...]]:
-    """Temporary places that take the names ``finals`` when the block ends well, and vanish otherwise.
+    """Temporary places that become ``finals`` when the block ends well, and vanish otherwise.
 
-    All lie in one folder, whose lock is held meanwhile. The first is what counts, the others describe
-    it: they are withdrawn before it changes, so that no reader finds a description of something else.
-    A place that the block leaves empty keeps its old contents.
+    All lie in one folder, whose lock is held meanwhile. The first is what counts, the others
+    describe it: they are withdrawn before it changes, so that no reader finds a description of
+    something else. A place that the block leaves empty keeps its old contents.
 
     Raises:
         OutputError: the folder cannot be written, or the disk is full.

@@ -21,7 +21,7 @@ def convert(
     subject: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODEL]", help="A model's name or a spec file; default: edgese.toml's."
+            metavar="MODEL", help="A model's name or a spec file; default: edgese.toml's."
         ),
     ] = None,
     target: Annotated[
@@ -88,8 +88,7 @@ def convert(
     from edgese.conversion import api
     from edgese.records.artifact import TargetOptions
 
-    defaults = project.defaults()
-    targets = target or list(defaults.targets)
+    targets = target or list(project.defaults().targets)
     if not targets:
         raise ConfigError(
             "No target was named.",
@@ -99,12 +98,12 @@ def convert(
         outcomes = api.convert(
             project.subject(subject),
             targets,
-            weights=weights or project.in_project(defaults.weights, ".safetensors", ".pth", ".pt"),
+            weights=weights or project.weights(),
             recipe=recipe,
             resolution=resolution_of(resolution),
             classes=classes,
             features=features,
-            out=out or Path(project.in_project(defaults.out) or "edgese-out"),
+            out=out or project.out(),
             options=TargetOptions(
                 delegate=delegate,
                 batch=batch,

@@ -14,7 +14,7 @@ import msgspec
 from edgese.data.classes import ClassNames
 from edgese.data.pictures import SUFFIXES
 from edgese.errors import ConfigError, InputError
-from edgese.records.pictures import DataSet, LabelledBy, Picture
+from edgese.records.pictures import DataSet, Picture
 
 _LAYOUTS: Final = (
     "Labelled pictures are a folder with one folder a class, or a CSV file with the columns file "
@@ -44,21 +44,22 @@ def labelled(source: Path, names: ClassNames, split: str = "") -> DataSet:
     return _class_folders(source, names)
 
 
-def unlabelled(source: Path, split: str = "") -> DataSet:
+def unlabelled(source: Path, split: str = "") -> tuple[Path, ...]:
     """All pictures of a folder, at any depth, or of a CSV file, without regard to classes.
+
+    Args:
+        split: of a CSV with a column ``split``, only the rows with this value.
 
     Raises:
         InputError: nothing there, or no picture in it.
         ConfigError: a split of something that is no CSV.
     """
     if _is_csv(source, split):
-        return _csv(source, split, None)
-    files = tuple(_pictures_below(source))
+        return tuple(source.parent / row["file"] for _, row in _rows(source, split, ("file",)))
+    files = tuple(source / file for file in _pictures_below(source))
     if not files:
         raise _no_picture(source)
-    return DataSet(
-        source=str(source), root=str(source), pictures=tuple(Picture(file=file) for file in files)
-    )
+    return files
 
 
 def limited(data: DataSet, limit: int) -> DataSet:
@@ -106,8 +107,8 @@ def _class_folders(source: Path, names: ClassNames) -> DataSet:
             hint=_LAYOUTS,
         )
     by, indices = names.of_folders(folders)
-    wrong = [folder for folder in folders if indices[folder] is None]
-    if wrong:
+    known = {folder: index for folder, index in indices.items() if index is not None}
+    if wrong := [folder for folder in folders if folder not in known]:
         hint = f"Did you mean {source / csvs[0]}? " if csvs else ""
         raise InputError(
             f"{len(wrong)} of the {len(folders)} folders in {source} fit no class of the model: "
@@ -116,7 +117,7 @@ def _class_folders(source: Path, names: ClassNames) -> DataSet:
             f"{names.classes - 1}, or have one for each of the {names.classes} classes.",
         )
     pictures = tuple(
-        Picture(file=f"{folder}/{file}", label=indices[folder])
+        Picture(file=f"{folder}/{file}", label=known[folder])
         for folder in folders
         for file in _pictures_below(source / folder)
     )
@@ -125,8 +126,31 @@ def _class_folders(source: Path, names: ClassNames) -> DataSet:
     return DataSet(source=str(source), root=str(source), pictures=pictures, labelled_by=by)
 
 
-def _csv(source: Path, split: str, names: ClassNames | None) -> DataSet:
-    rows = _rows(source, split, ("file", "label") if names else ("file",))
+def _csv(source: Path, split: str, names: ClassNames) -> DataSet:
+    rows = _rows(source, split, ("file", "label"))
+    by, indices = names.of_values(sorted({row["label"] for _, row in rows}))
+    pictures = []
+    for line, row in rows:
+        label = indices[row["label"]]
+        if label is None:
+            raise InputError(
+                f"Line {line} of {source} has the label {row['label']!r}, which is no class of the "
+                "model.",
+                hint=f"Give a number from 0 to {names.classes - 1} or the name of a class.",
+            )
+        pictures.append(Picture(file=row["file"], label=label))
+    return DataSet(
+        source=str(source),
+        root=str(source.parent),
+        pictures=tuple(pictures),
+        labelled_by=by,
+        split=split,
+    )
+
+
+def _rows(source: Path, split: str, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
+    """Rows of the split with the numbers of their lines; all files that they name are there."""
+    rows = _cells(source, (*columns, "split") if split else columns)
     if split:
         splits = sorted({row["split"] for _, row in rows})
         rows = [(line, row) for line, row in rows if row["split"] == split]
@@ -137,27 +161,7 @@ def _csv(source: Path, split: str, names: ClassNames | None) -> DataSet:
     if not rows:
         raise InputError(f"{source} has no rows.", hint="List at least one picture in it.")
     _check_files(source, rows)
-    by: LabelledBy = "nothing"
-    indices: dict[str, int | None] = {}
-    if names:
-        by, indices = names.of_values(sorted({row["label"] for _, row in rows}))
-        for line, row in rows:
-            if indices[row["label"]] is None:
-                raise InputError(
-                    f"Line {line} of {source} has the label {row['label']!r}, which is no class of "
-                    "the model.",
-                    hint=f"Give a number from 0 to {names.classes - 1} or the name of a class.",
-                )
-    return DataSet(
-        source=str(source),
-        root=str(source.parent),
-        pictures=tuple(
-            Picture(file=row["file"], label=indices[row["label"]] if names else None)
-            for _, row in rows
-        ),
-        split=split,
-        labelled_by=by,
-    )
+    return rows
 
 
 def _check_files(source: Path, rows: list[tuple[int, dict[str, str]]]) -> None:
@@ -177,28 +181,24 @@ def _check_files(source: Path, rows: list[tuple[int, dict[str, str]]]) -> None:
         seen[file] = line
 
 
-def _rows(source: Path, split: str, needed: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
-    """The needed cells of each row, stripped, with the number of its line."""
-    needed = (*needed, "split") if split else needed
+def _cells(source: Path, needed: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
+    """The needed cells of all rows, stripped, with the numbers of their lines."""
     try:
         # Spreadsheet programs start their CSV with a byte order mark, which utf-8-sig takes off.
         with source.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
-            columns = [column.strip() for column in reader.fieldnames or ()]
-            missing = [column for column in needed if column not in columns]
-            if missing:
+            reader.fieldnames = [column.strip() for column in reader.fieldnames or ()]
+            if missing := [column for column in needed if column not in reader.fieldnames]:
                 raise InputError(
                     f"{source} has no column {' and no column '.join(map(repr, missing))}.",
-                    hint=f"Its first line names: {', '.join(columns) or 'nothing'}.",
+                    hint=f"Its first line names: {', '.join(reader.fieldnames) or 'nothing'}.",
                 )
-            reader.fieldnames = columns
             rows = []
             for row in reader:
-                short = [column for column in needed if row[column] is None]
-                if short:
+                if short := [column for column in needed if not row[column]]:
                     raise InputError(
                         f"Line {reader.line_num} of {source} has no {' and no '.join(short)}.",
-                        hint="It has fewer cells than the first line.",
+                        hint="Fill the cell, or take the line out.",
                     )
                 rows.append((reader.line_num, {name: row[name].strip() for name in needed}))
             return rows

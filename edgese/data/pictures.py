@@ -1,7 +1,6 @@
 """Reading picture files."""
 
 import struct
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,18 +16,7 @@ _FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP")
 
 # What Pillow's parsers raise on damaged bytes, as random mutations of files showed; only OSError is
 # documented.
-_DAMAGED: Final = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    EOFError,
-    IndexError,
-    KeyError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-)
+_DAMAGED: Final = (OSError, SyntaxError, ValueError, TypeError, struct.error)
 
 
 def read_picture(path: Path) -> "Image":
@@ -64,7 +52,7 @@ def read_picture(path: Path) -> "Image":
 
 
 def _rgb(image: "Image") -> "Image":
-    if image.mode.startswith("I"):
+    if image.mode.startswith("I;16"):
         import numpy as np
         from PIL.Image import fromarray
 

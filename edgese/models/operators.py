@@ -159,12 +159,10 @@ class _Tape:
         in_gate: bool = False,
         scales: bool = False,
     ) -> Feature:
-        """Appends an operator; its output has the first input's shape where nothing else is said."""
+        """Appends an operator; its output has the first input's shape unless told otherwise."""
         first = inputs[0]
         rows, columns = size or (first.height, first.width)
-        output = Feature(
-            name=name, channels=channels or first.channels, height=rows, width=columns
-        )
+        output = Feature(name=name, channels=channels or first.channels, height=rows, width=columns)
         self.operators.append(
             Operator(
                 name=name,

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import msgspec
+import tomli_w
 
 from edgese.errors import ConfigError, InputError
 from edgese.models import efficientnet, senet
@@ -52,6 +54,27 @@ def find_model(subject: str) -> ModelSpec:
         hint=(f"Near it: {', '.join(names)}. " if names else "")
         + "`edgese models` lists all; a spec file's name ends in .toml.",
     )
+
+
+def to_toml(spec: ModelSpec) -> str:
+    """The spec as a file that `find_model` reads back as the same spec.
+
+    TOML has no null: a field that is None is left out, and None is what leaving it out means.
+    """
+    return tomli_w.dumps(_without_none(spec.to_dict()))
+
+
+def _without_none(table: dict[str, Any]) -> dict[str, Any]:
+    return {key: _stripped(value) for key, value in table.items() if value is not None}
+
+
+def _stripped(value: Any) -> Any:  # noqa: ANN401  # any TOML value
+    match value:
+        case dict():
+            return _without_none(value)
+        case list() | tuple():
+            return [_stripped(entry) for entry in value]
+    return value
 
 
 def _squash(name: str) -> str:

@@ -101,7 +101,9 @@ def resnet(
     )
 
 
-def senet154(name: str, gate: SqueezeExcite | None, published: Published | None) -> ModelSpec:
+def senet154(
+    name: str, gate: SqueezeExcite | None, pool: StemPool, published: Published | None
+) -> ModelSpec:
     """The ILSVRC 2017 winner: 64 groups, half-width 1x1, three-convolution stem, 3x3 shortcuts."""
     stages = tuple(
         Stage(
@@ -119,7 +121,7 @@ def senet154(name: str, gate: SqueezeExcite | None, published: Published | None)
     return ModelSpec(
         name=name,
         family="se_resnet" if gate else "resnet",
-        stem=Stem(channels=(64, 64, 128), pool="max_ceil"),
+        stem=Stem(channels=(64, 64, 128), pool=pool),
         stages=stages,
         head=Head(dropout=0.2),
         preprocessing=BILINEAR,
@@ -222,10 +224,14 @@ def variants() -> tuple[ModelSpec, ...]:
         *_resnext(50, 32, 4, 78.90),
         *_resnext(101, 32, 4, 79.30),
         *_resnext(101, 64, 4, None),
+        senet154("senet154", GATE, "max", None),
         senet154(
-            "senet154", GATE, Published(top1=81.32, source="arXiv:1709.01507 (SENet-154 at 224 px)")
+            "senet154_v1",
+            GATE,
+            "max_ceil",
+            Published(top1=81.32, source="arXiv:1709.01507 (SENet-154 at 224 px)"),
         ),
-        senet154("senet154_plain", None, None),
+        senet154("senet154_plain", None, "max", None),
         *(small(layers, gate) for layers in (20, 32, 56, 110) for gate in (_SMALL_GATE, None)),
     )
 

@@ -19,7 +19,12 @@ class Proportion(Record, frozen=True):
 
 
 class Score(Record, frozen=True):
-    """A class and the share that softmax gives it, in 0..1; ``name`` is "" where nobody named it."""
+    """A class and what softmax gives it.
+
+    Attributes:
+        name: "" where nobody named it.
+        probability: in 0..1.
+    """
 
     index: int
     name: str
@@ -117,7 +122,7 @@ class Agreement(Record, frozen=True):
         same_top1: on how many the likeliest class is the same, right or wrong.
         differing: files on which it is not.
         only_first_right, only_second_right: pictures that one alone classifies correctly.
-        top1_difference: share of right ones of the second less that of the first, on these pictures.
+        top1_difference: accuracy of the second less that of the first, on these pictures.
         p_value: McNemar's exact test, two-sided: how probable a difference as large as this would
             be if both were equally good.
     """
@@ -131,3 +136,10 @@ class Agreement(Record, frozen=True):
     only_second_right: int
     top1_difference: float
     p_value: float
+
+
+class EvaluationResult(Record, frozen=True):
+    """What ``edgese evaluate`` leaves; each further subject is held against the first."""
+
+    evaluations: tuple[Evaluation, ...]
+    agreements: tuple[Agreement, ...]

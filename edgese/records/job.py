@@ -81,9 +81,11 @@ class ProgramRecord(Record, frozen=True):
 
     Attributes:
         program_sha256, reference_sha256: of program.pt2 and reference.npz.
+        model: the name of what was exported.
         torch: the version that exported it; .pt2 is not promised across versions.
     """
 
+    model: str
     program_sha256: str
     reference_sha256: str
     weights: WeightsInfo

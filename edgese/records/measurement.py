@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+import msgspec
+
 from edgese.records.base import Record
 from edgese.records.interval import Interval
 
@@ -41,7 +43,7 @@ class MeasurePlan(Record, frozen=True):
 
 
 class Push(Record, frozen=True):
-    """A file or folder that goes to the device; ``content`` where it is no file yet.
+    """A file or folder that goes to the device, or the content of a file to make there.
 
     Attributes:
         name: relative to the job's folder on the device.
@@ -81,7 +83,7 @@ class Outcome(Record, frozen=True):
     returncode: int
     stdout: str = ""
     stderr: str = ""
-    files: dict[str, bytes] = {}
+    files: dict[str, bytes] = msgspec.field(default_factory=dict)
 
 
 class DeviceInfo(Record, frozen=True):
@@ -107,7 +109,7 @@ class DeviceInfo(Record, frozen=True):
 
 
 class LatencySummary(Record, frozen=True):
-    """Figures over all counted inferences; quantiles interpolate linearly (Hyndman & Fan type 7)."""
+    """Figures over all counted inferences; quantiles are interpolated linearly."""
 
     count: int
     mean_ms: float
@@ -162,6 +164,8 @@ class Profile(Record, frozen=True):
         throughput_per_s: pictures per second of the counted inferences, one after the other.
         memory_before_load_mb: resident, with the runtime imported, in MiB.
         peak_memory_mb: largest resident memory since then, the runtime included, in MiB.
+        peak_since_load: False where the kernel cannot forget the peak of importing the runtime, so
+            that ``peak_memory_mb`` may be of that.
         overhead_ns: median time of an empty call, measured the same way; it is not subtracted.
         throttle_events: thermal throttling that the machine counted meanwhile; None: unknown.
         versions: of the packages that executed it.
@@ -187,6 +191,7 @@ class Profile(Record, frozen=True):
     throughput_per_s: float
     memory_before_load_mb: float
     peak_memory_mb: float
+    peak_since_load: bool
     overhead_ns: float
     throttle_events: int | None
     versions: dict[str, str]

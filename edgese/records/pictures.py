@@ -1,11 +1,11 @@
-"""Pictures of a data set, and what is true for each."""
+"""Labelled pictures."""
 
 import hashlib
 from typing import Literal
 
 from edgese.records.base import Record
 
-LabelledBy = Literal["name", "number", "order", "nothing"]
+LabelledBy = Literal["name", "number", "order"]
 
 
 class Picture(Record, frozen=True):
@@ -13,29 +13,29 @@ class Picture(Record, frozen=True):
 
     Attributes:
         file: relative to the data set's root, with forward slashes.
-        label: index of its class; None where nobody says.
+        label: index of its class.
     """
 
     file: str
-    label: int | None = None
+    label: int
 
 
 class DataSet(Record, frozen=True):
-    """Pictures that lie on this machine; none has been opened yet.
+    """Labelled pictures that lie on this machine; none has been opened yet.
 
     Attributes:
         source: the folder or CSV file that was named.
         root: the folder that files are relative to.
+        labelled_by: how classes were recognised: by their "name", by "number", or by the sorted
+            "order" of their folders.
         split: the part of a CSV that was taken; "" is all of it.
-        labelled_by: how classes were recognised: by their "name", by "number", by the sorted
-            "order" of their folders, or "nothing".
     """
 
     source: str
     root: str
     pictures: tuple[Picture, ...]
+    labelled_by: LabelledBy
     split: str = ""
-    labelled_by: LabelledBy = "nothing"
 
     def sha256(self) -> str:
         """What tells this selection from others: a hash over its files' names and labels."""

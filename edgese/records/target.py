@@ -17,6 +17,7 @@ class TargetFacts(Record, frozen=True):
         delegates: what can execute it, the default first.
         delegate_at: "convert" where the artifact is compiled for its delegate, "load" where it is
             chosen later.
+        options: the fields of `TargetOptions` that are its own. The batch is everyone's.
         worker_memory_mb: memory that converting takes beyond the network itself, in MiB.
         worker_seconds: how long converting an EfficientNet-B0 takes, roughly; the longest starts
             first.
@@ -34,4 +35,5 @@ class TargetFacts(Record, frozen=True):
     delegate_at: str
     worker_memory_mb: int
     worker_seconds: float
+    options: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()

@@ -1,0 +1,44 @@
+"""``edgese demo``."""
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+EXAMPLE: Final = "Example: edgese demo --out edgese-out/demo"
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the artifacts.")] = Path("edgese-out/demo"),
+    json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Run the main job on an embedded default, without a network.
+
+    EfficientNet-Lite0 with its ImageNet weights becomes an artifact for each of the four targets,
+    each verified beside PyTorch; every runtime classifies two photographs; latencies are measured.
+    """
+    from edgese.cli import ui
+    from edgese.cli.convert import show_outcomes
+    from edgese.cli.profile import show_profiles
+    from edgese.demonstration import demonstrate
+
+    with ui.bars([]) as show:
+        shown = demonstrate(out, show)
+    if json:
+        ui.echo_json(shown)
+        return
+    ui.echo("EfficientNet-Lite0 with its ImageNet weights, on four targets:")
+    show_outcomes(shown.outcomes)
+    ui.echo("What each runtime sees in scikit-learn's two photographs:")
+    ui.table(
+        ("runs in", *shown.recognized[0].pictures),
+        [
+            (
+                row.target,
+                *(f"{score.name} ({ui.percent(score.probability)})" for score in row.classes),
+            )
+            for row in shown.recognized
+        ],
+        left=3,
+    )
+    show_profiles(shown.profiles)

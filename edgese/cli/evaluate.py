@@ -1,0 +1,153 @@
+"""``edgese evaluate``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from edgese import project
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgese.records.evaluation import Agreement, Evaluation, Proportion
+
+EXAMPLE: Final = (
+    "Example: edgese evaluate edgese-out/efficientnet_lite0-fp32.tflite --data pictures"
+)
+
+
+def evaluate(
+    subjects: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="ARTIFACT|MODEL...",
+            help="Artifacts, run in their own runtimes, or a model's name or spec file, run in "
+            "PyTorch; default: edgese.toml's model.",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="A folder of class folders, or a CSV with columns file and label."),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="For models: a .safetensors or .pth file, or 'imagenet'.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Only rows whose column split has this value.")] = "",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of the runtime.  [default: all cores]")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most so many pictures, evenly spread.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail on a picture that cannot be read.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write the result, every prediction in it, here.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Measure accuracy on labelled pictures: of artifacts in their real runtimes, or in PyTorch.
+
+    Top-1 and top-5 come with 95 % Wilson intervals. With several subjects, each is also held
+    against the first, picture by picture: how often the first class is the same, and McNemar's
+    exact p for the difference. Every single prediction is kept in the JSON.
+    """
+    from edgese.cli import ui
+    from edgese.errors import ConfigError
+    from edgese.evaluation.api import evaluate as run
+    from edgese.evaluation.comparison import agreement
+    from edgese.records.evaluation import EvaluationResult
+    from edgese.store import manifest_path, write_record
+
+    if data is None:
+        raise ConfigError(
+            "No pictures were named.",
+            hint="Give --data FOLDER (one folder a class) or --data FILE.csv (file, label).",
+        )
+    names = subjects or [project.subject(None)]
+    given = weights or project.weights()
+    with ui.bars(names) as show:
+
+        def evaluated(name: str) -> "Evaluation":
+            return run(
+                name,
+                data,
+                # An artifact holds its own weights; naming others would be refused.
+                weights=None if manifest_path(Path(name)).exists() else given,
+                split=split,
+                threads=threads,
+                limit=limit,
+                strict=strict,
+                progress=lambda stage, fraction: show(name, stage, fraction),
+            )
+
+        evaluations = [evaluated(name) for name in names]
+    result = EvaluationResult(
+        evaluations=tuple(evaluations),
+        agreements=tuple(agreement(evaluations[0], other) for other in evaluations[1:]),
+    )
+    if out is not None:
+        write_record(result, out)
+    if json:
+        ui.echo_json(result)
+    else:
+        show_evaluations(result.evaluations, result.agreements)
+
+
+def show_evaluations(
+    evaluations: "Sequence[Evaluation]", agreements: "Sequence[Agreement]"
+) -> None:
+    """The table of accuracies, of agreements, and the pictures that could not be read."""
+    from edgese.cli import ui
+
+    ui.table(
+        ("subject", "runs in", "recipe", "pictures", "top-1", "95 %", "top-5", "95 %", "time"),
+        [
+            (
+                evaluation.subject,
+                evaluation.target,
+                evaluation.recipe,
+                str(evaluation.pictures),
+                *_proportion(evaluation.top1),
+                *_proportion(evaluation.top5),
+                f"{evaluation.seconds:.0f} s",
+            )
+            for evaluation in evaluations
+        ],
+        left=3,
+    )
+    if agreements:
+        ui.table(
+            ("beside the first", "same top-1", "differing", "difference", "McNemar p"),
+            [
+                (
+                    pair.second,
+                    f"{pair.same_top1} of {pair.pictures}",
+                    str(pair.pictures - pair.same_top1),
+                    f"{100 * pair.top1_difference:+.2f} points",
+                    f"{pair.p_value:.3f}",
+                )
+                for pair in agreements
+            ],
+        )
+    unreadable = {
+        picture.file: picture for evaluation in evaluations for picture in evaluation.unreadable
+    }
+    if unreadable:
+        ui.note(f"{len(unreadable)} pictures could not be read and were left out:")
+        for picture in unreadable.values():
+            ui.note(f"  {picture.reason}")
+
+
+def _proportion(proportion: "Proportion | None") -> tuple[str, str]:
+    from edgese.cli import ui
+
+    if proportion is None:
+        return "-", ""
+    interval = proportion.interval
+    return (
+        ui.percent(proportion.share, 2),
+        f"{100 * interval.low:.1f} to {100 * interval.high:.1f}",
+    )

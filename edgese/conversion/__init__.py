@@ -1,0 +1,1 @@
+"""From weights to verified artifacts: planned, exported once, converted in parallel."""

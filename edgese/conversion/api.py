@@ -1,0 +1,295 @@
+"""`convert`: from a model and its weights to verified artifacts with manifests.
+
+A result that is cached is answered without importing torch. Otherwise workers start at once and
+import their converters while this process exports the program; then each converts, reloads and
+compares its own artifact. What is complete is published at once and stays, whatever happens to the
+others.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from edgese import catalog, store
+from edgese.conversion import cache, outcome
+from edgese.conversion.keys import artifact_key, program_key
+from edgese.conversion.manifest import publish
+from edgese.conversion.outcome import exit_code
+from edgese.conversion.pictures import chosen, identity
+from edgese.conversion.plan import TargetPlan, expanded, planned
+from edgese.conversion.run import Order, Report, converted, workplace
+from edgese.conversion.subject import Subject, from_module, from_spec, is_module
+from edgese.errors import ConfigError, MissingDependency, StoreError
+from edgese.records.artifact import ConversionOutcome, TargetOptions
+from edgese.records.model import ModelSpec, Preprocessing
+from edgese.targets import target_module
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["convert", "exit_code"]
+
+OUT: Final = Path("edgese-out")
+_NO_OPTIONS: Final = TargetOptions()
+
+
+def convert(
+    subject: "str | Path | ModelSpec | nn.Module",
+    targets: str | Sequence[str],
+    *,
+    weights: str | Path | None = None,
+    recipe: str | None = None,
+    resolution: int | tuple[int, int] | None = None,
+    classes: int | None = None,
+    features: bool = False,
+    preprocessing: Preprocessing | None = None,
+    labels: Sequence[str] = (),
+    name: str | None = None,
+    out: Path | str = OUT,
+    options: TargetOptions = _NO_OPTIONS,
+    pictures: Path | str | None = None,
+    workers: int | None = None,
+    use_cache: bool = True,
+    progress: Report | None = None,
+) -> tuple[ConversionOutcome, ...]:
+    """Converts a model to one or more targets and verifies each artifact on its real runtime.
+
+    ::
+
+        from edgese.conversion.api import convert
+
+        for row in convert("efficientnet_lite0", "all", weights="imagenet"):
+            print(row.target, row.status, row.artifact or row.error)
+
+    Args:
+        subject: a model's name, a spec file, a spec, or any torch module of (N, 3, H, W) to
+            (N, classes). A module is exported in eval mode as it is, and never cached.
+        targets: names of targets, or "all".
+        weights: a file, "imagenet" or "none"; not for a module.
+        recipe: None for each target's default.
+        resolution: side, or height and width, in pixels; None for the model's own.
+        classes: outputs of the classifier; None for the model's own.
+        features: leaves the classifier out.
+        preprocessing, labels, name: of a module; the first is needed, the others have defaults.
+        out: the folder for artifacts and manifests.
+        pictures: a folder of at least 8 pictures to compare on; None for embedded photographs.
+        workers: the most conversions at once; None for what cores and memory carry.
+        use_cache: whether to look up and store results in the cache.
+        progress: called with target, stage and the share of its work that is behind.
+
+    Returns:
+        One row for each target, in the order asked; a failed one does not take the others down.
+        `exit_code` makes one code of them.
+
+    Raises:
+        ConfigError: something asked for does not exist, or a target cannot do it.
+        InputError: weights, spec file or pictures are missing or damaged.
+        MissingDependency: the weights' package is not installed.
+        OutputError: ``out`` or the cache folder cannot be written.
+        ConversionError: a module that torch cannot export.
+        KeyboardInterrupt: also for SIGTERM; workers and temporary files are gone by then.
+    """
+    asked = expanded([targets] if isinstance(targets, str) else targets, catalog.target_names())
+    if workers is not None and workers < 1:
+        raise ConfigError(f"{workers} workers were asked for.", hint="Give 1 or more.")
+    if features and classes:
+        raise ConfigError(
+            f"Features and {classes} classes were asked for together.",
+            hint="Features are what leaves the network without its classifier; ask for one.",
+        )
+    facts = [catalog.target_facts(target) for target in asked]
+    sides = (resolution, resolution) if isinstance(resolution, int) else resolution
+    if is_module(subject):
+        _check_module_arguments(weights=weights, features=features)
+        if preprocessing and sides:
+            height, width = sides
+            preprocessing = msgspec.structs.replace(preprocessing, height=height, width=width)
+        found = from_module(
+            subject,
+            name=name,
+            preprocessing=preprocessing,
+            labels=tuple(labels),
+            classes=classes,
+            batch=options.batch,
+        )
+    elif isinstance(subject, str | Path | ModelSpec):
+        _check_spec_arguments(preprocessing=preprocessing, labels=labels, name=name)
+        found = from_spec(
+            subject,
+            str(weights) if weights else None,
+            resolution=sides,
+            classes=0 if features else classes,
+            batch=options.batch,
+        )
+    else:
+        raise ConfigError(
+            f"A {type(subject).__name__} cannot be converted.",
+            hint="Pass a model's name, a spec file, a ModelSpec or a torch.nn.Module.",
+        )
+    plans = planned(
+        found.name,
+        facts,
+        recipe=catalog.recipe,
+        recipe_name=recipe,
+        options=options,
+        known=[catalog.target_facts(target) for target in catalog.target_names()],
+    )
+    for plan in plans:
+        target_module(plan.facts.name).check(found.card, plan.recipe, plan.options)
+    order = _order(
+        found,
+        plans,
+        batch=options.batch,
+        pictures=Path(pictures) if pictures else None,
+        out=Path(out),
+        workers=workers,
+        use_cache=use_cache,
+        report=progress or _silent,
+    )
+    store.writable_folder(order.out)
+    with _terminated_like_interrupted():
+        rows = {row.target: row for row in _rows(order, plans)}
+    return tuple(rows[target] for target in asked)
+
+
+def _check_module_arguments(*, weights: str | Path | None, features: bool) -> None:
+    if weights:
+        raise ConfigError(
+            f"The weights {weights} were named for a module.",
+            hint="A module brings its own; load them into it before.",
+        )
+    if features:
+        raise ConfigError(
+            "Features were asked of a module.", hint="Pass a module without its classifier."
+        )
+
+
+def _check_spec_arguments(
+    *, preprocessing: Preprocessing | None, labels: Sequence[str], name: str | None
+) -> None:
+    if preprocessing or labels or name:
+        raise ConfigError(
+            "Preprocessing, labels or a name were passed beside a model that brings its own.",
+            hint="Pass a ModelSpec that has them: msgspec.structs.replace(find_model(...), ...).",
+        )
+
+
+def _order(
+    found: Subject,
+    plans: Sequence[TargetPlan],
+    *,
+    batch: int,
+    pictures: Path | None,
+    out: Path,
+    workers: int | None,
+    use_cache: bool,
+    report: Report,
+) -> Order:
+    files = chosen(pictures)
+    program = ""
+    if use_cache and found.weights is not None:
+        program = program_key(found.weights, batch=batch, pictures=identity(files))
+    return Order(
+        subject=found,
+        batch=batch,
+        pictures=files,
+        out=out,
+        root=cache.cache_folder() if use_cache else None,
+        program_key=program,
+        artifact_keys={
+            plan.facts.name: artifact_key(program, plan, found.card) for plan in plans if program
+        },
+        workers=workers,
+        report=report,
+    )
+
+
+def _rows(order: Order, plans: Sequence[TargetPlan]) -> Iterator[ConversionOutcome]:
+    cached = tuple(_from_cache(order, plans))
+    yield from cached
+    left = _without(plans, cached)
+    lacking = tuple(_lacking(left))
+    yield from lacking
+    left = _without(left, lacking)
+    if not left:
+        return
+    with workplace(order, left) as folder:
+        # Whoever worked here before may have made some of them.
+        cached = tuple(_from_cache(order, left))
+        yield from cached
+        left = _without(left, cached)
+        if left:
+            with closing(converted(order, left, folder)) as rows:
+                yield from rows
+
+
+def _without(
+    plans: Sequence[TargetPlan], rows: Sequence[ConversionOutcome]
+) -> tuple[TargetPlan, ...]:
+    done = {row.target for row in rows}
+    return tuple(plan for plan in plans if plan.facts.name not in done)
+
+
+def _from_cache(order: Order, plans: Sequence[TargetPlan]) -> Iterator[ConversionOutcome]:
+    if order.root is None:
+        return
+    for plan in plans:
+        started = time.monotonic()
+        key = order.artifact_keys.get(plan.facts.name)
+        found = cache.find_artifact(order.root, key) if key else None
+        if key is None or found is None:
+            continue
+        artifact, manifest = found
+        try:
+            final = publish(artifact, manifest, order.out)
+        except (StoreError, FileNotFoundError):
+            # Damaged, or pruned just now: made again.
+            cache.discard_artifact(order.root, key)
+            continue
+        order.report(plan.facts.name, "cached", 1.0)
+        yield outcome.made(plan, "cached", final, manifest, seconds=time.monotonic() - started)
+
+
+def _lacking(plans: Sequence[TargetPlan]) -> Iterator[ConversionOutcome]:
+    """The targets that lack a package, with the command that installs it."""
+    for plan in plans:
+        missing = [module for module in ("torch", *plan.facts.modules) if not _is_there(module)]
+        if missing:
+            yield outcome.failed(
+                plan,
+                f"The target {plan.facts.name} needs {', '.join(missing)}, which is not installed.",
+                f"pip install 'edgese[{plan.facts.extra}]'",
+                MissingDependency.exit_code,
+            )
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        # The package above it is missing.
+        return False
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM meanwhile raises KeyboardInterrupt, so that it cleans up as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _silent(target: str, stage: str, fraction: float) -> None:
+    del target, stage, fraction

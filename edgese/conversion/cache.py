@@ -1,0 +1,225 @@
+"""Results of earlier conversions, found again by what they depend on.
+
+The place is ``$EDGESE_CACHE_DIR``, or the user's cache folder::
+
+    artifacts/<key>/<artifact> and manifest.json
+    programs/<key>/program.pt2, reference.npz and program.json
+    work/<key>/         a conversion that runs now, and its lock
+
+Nothing served from here is trusted: its hash is checked first, and an entry that fails is removed
+and made again.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Final, Literal
+
+import platformdirs
+
+from edgese import store
+from edgese.errors import ConfigError, InputError, StoreError
+from edgese.records.artifact import Manifest
+from edgese.records.cache import CacheEntry
+from edgese.records.job import ProgramRecord
+
+VARIABLE: Final = "EDGESE_CACHE_DIR"
+PROGRAM: Final = "program.pt2"
+REFERENCE: Final = "reference.npz"
+_MANIFEST: Final = "manifest.json"
+_PROGRAM_RECORD: Final = "program.json"
+_KINDS: Final[tuple[Literal["artifact", "program"], ...]] = ("artifact", "program")
+
+
+def cache_folder() -> Path:
+    """Where everything lies."""
+    return Path(os.environ.get(VARIABLE) or platformdirs.user_cache_dir("edgese"))
+
+
+class _InUseError(Exception):
+    """Another process works there."""
+
+
+@contextmanager
+def workplace(root: Path, key: str, on_wait: Callable[[], None] | None = None) -> Iterator[Path]:
+    """An empty folder for one conversion, which is removed at the end however it ends.
+
+    Its lock keeps a second conversion of the same program waiting until the first is done, and
+    tells a folder in use from one that a killed process left; those are removed here.
+
+    Raises:
+        OutputError: the cache folder cannot be written.
+    """
+    with store.locked(root / "work", name=f"{key}.lock", on_wait=on_wait):
+        folder = root / "work" / key
+        _sweep(root, but=folder)
+        store.remove(folder)
+        with store.writing(folder):
+            folder.mkdir()
+        try:
+            yield folder
+        finally:
+            store.remove(folder)
+
+
+def _sweep(root: Path, but: Path) -> None:
+    for left in (root / "work").iterdir():
+        if left.is_dir() and left != but:
+            _if_unused(root, left.name, partial(store.remove, left))
+
+
+def _if_unused(root: Path, key: str, action: Callable[[], None]) -> bool:
+    """Does something unless a conversion of that program runs; whether it was done."""
+
+    def give_up() -> None:
+        raise _InUseError
+
+    try:
+        with store.locked(root / "work", name=f"{key}.lock", on_wait=give_up):
+            action()
+    except _InUseError:
+        return False
+    return True
+
+
+def find_artifact(root: Path, key: str) -> tuple[Path, Manifest] | None:
+    """The artifact of a key and its manifest; its contents are still to be checked."""
+    entry = _entry(root, "artifact", key)
+    if not (entry / _MANIFEST).is_file():
+        return None
+    try:
+        manifest = store.read_record(Manifest, entry / _MANIFEST, remake="edgese convert")
+    except (InputError, StoreError):
+        # Truncated, or of another schema: not a hit.
+        return None
+    os.utime(entry / _MANIFEST)
+    return entry / manifest.artifact, manifest
+
+
+def keep_artifact(root: Path, key: str, artifact: Path, manifest: Manifest) -> Path:
+    """Moves an artifact, alone in its folder, into the cache; returns its new place."""
+    with store.writing(root):
+        (artifact.parent / _MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        return _keep(root, "artifact", key, artifact.parent) / artifact.name
+
+
+def find_program(root: Path, key: str) -> tuple[Path, ProgramRecord] | None:
+    """The folder of an exported program whose files are what they were, and its record."""
+    entry = _entry(root, "program", key)
+    if not (entry / _PROGRAM_RECORD).is_file():
+        return None
+    try:
+        record = store.read_record(ProgramRecord, entry / _PROGRAM_RECORD, remake="edgese convert")
+        sound = (
+            store.sha256_of(entry / PROGRAM) == record.program_sha256
+            and store.sha256_of(entry / REFERENCE) == record.reference_sha256
+        )
+    except (InputError, StoreError, FileNotFoundError):
+        return None
+    os.utime(entry / _PROGRAM_RECORD)
+    return (entry, record) if sound else None
+
+
+def keep_program(root: Path, key: str, folder: Path, record: ProgramRecord) -> None:
+    """Moves a folder with an exported program into the cache."""
+    with store.writing(root):
+        (folder / _PROGRAM_RECORD).write_text(record.to_json(), encoding="utf-8")
+        _keep(root, "program", key, folder)
+
+
+def discard_artifact(root: Path, key: str) -> None:
+    """Removes an artifact that is not what it was."""
+    store.remove(_entry(root, "artifact", key))
+
+
+def cache_entries(root: Path | None = None) -> tuple[CacheEntry, ...]:
+    """What the cache holds, the latest used first."""
+    root = cache_folder() if root is None else root
+    found = [
+        _described(kind, folder)
+        for kind in _KINDS
+        if (root / f"{kind}s").is_dir()
+        for folder in (root / f"{kind}s").iterdir()
+    ]
+    return tuple(sorted(found, key=lambda entry: entry.used, reverse=True))
+
+
+def prune(
+    *,
+    older_than_days: float | None = None,
+    max_size_bytes: int | None = None,
+    everything: bool = False,
+    root: Path | None = None,
+) -> tuple[CacheEntry, ...]:
+    """Removes entries and returns them; programs that a conversion uses just now stay.
+
+    Args:
+        older_than_days: removes what was not used for so long.
+        max_size_bytes: removes what was longest unused until no more than this is left.
+
+    Raises:
+        ConfigError: nothing says what to remove, or a limit is negative.
+    """
+    if not everything and older_than_days is None and max_size_bytes is None:
+        raise ConfigError(
+            "Nothing was named to be removed from the cache.",
+            hint="Give an age, a size, or everything.",
+        )
+    if min(older_than_days or 0, max_size_bytes or 0) < 0:
+        raise ConfigError("A limit of the cache is negative.", hint="Give 0 or more.")
+    root = cache_folder() if root is None else root
+    now = datetime.now(UTC)
+    left_bytes, removed = 0, []
+    for entry in cache_entries(root):
+        age = now - datetime.fromisoformat(entry.used)
+        old = older_than_days is not None and age >= timedelta(days=older_than_days)
+        full = max_size_bytes is not None and left_bytes + entry.size_bytes > max_size_bytes
+        if (everything or old or full) and _removed(root, entry):
+            removed.append(entry)
+        else:
+            left_bytes += entry.size_bytes
+    return tuple(removed)
+
+
+def _removed(root: Path, entry: CacheEntry) -> bool:
+    folder = _entry(root, entry.kind, entry.key)
+    if entry.kind == "program":
+        # Workers read it for as long as their conversion runs.
+        return _if_unused(root, entry.key, partial(store.remove, folder))
+    store.remove(folder)
+    return True
+
+
+def _entry(root: Path, kind: Literal["artifact", "program"], key: str) -> Path:
+    return root / f"{kind}s" / key
+
+
+def _keep(root: Path, kind: Literal["artifact", "program"], key: str, folder: Path) -> Path:
+    entry = _entry(root, kind, key)
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    store.remove(entry)
+    return folder.rename(entry)
+
+
+def _described(kind: Literal["artifact", "program"], folder: Path) -> CacheEntry:
+    record = folder / (_MANIFEST if kind == "artifact" else _PROGRAM_RECORD)
+    dated = record if record.is_file() else folder
+    return CacheEntry(
+        kind=kind,
+        key=folder.name,
+        title=_title(kind, record),
+        size_bytes=store.size_of(folder),
+        used=datetime.fromtimestamp(dated.stat().st_mtime, UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _title(kind: Literal["artifact", "program"], record: Path) -> str:
+    try:
+        if kind == "artifact":
+            return store.read_record(Manifest, record, remake="edgese convert").artifact
+        return store.read_record(ProgramRecord, record, remake="edgese convert").model
+    except (InputError, StoreError):
+        return "(not readable)"

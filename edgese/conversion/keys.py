@@ -1,0 +1,79 @@
+"""What a cached result depends on, as one hash; nothing heavy is imported to compute it."""
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+import edgese
+from edgese.conversion.plan import TargetPlan
+from edgese.models.weights import ResolvedWeights
+from edgese.records.artifact import ModelCard
+
+# What exports, whatever the target.
+EXPORTERS: Final = ("torch", "numpy", "pillow")
+_SOURCES: Final = ("conversion", "data", "models", "records", "targets")
+
+
+def program_key(weights: ResolvedWeights, *, batch: int, pictures: str) -> str:
+    """Names an exported program with its reference logits.
+
+    Args:
+        pictures: identity of the pictures that artifacts are compared on.
+    """
+    return _digest(
+        {
+            "spec": weights.spec.to_dict(),
+            "weights": weights.sha256,
+            "batch": batch,
+            "pictures": pictures,
+            "made_by": made_by(EXPORTERS),
+        }
+    )
+
+
+def artifact_key(program: str, plan: TargetPlan, card: ModelCard) -> str:
+    """Names an artifact of a program."""
+    return _digest(
+        {"program": program, "plan": plan.to_dict(), "card": card.to_dict()}
+        | {"made_by": made_by(plan.facts.packages)}
+    )
+
+
+def toolchain(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of Python and of distributions; those that are not installed are left out."""
+    versions = {"python": platform.python_version()}
+    for package in sorted(set(packages)):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def made_by(packages: Iterable[str]) -> dict[str, str]:
+    """The toolchain together with edgese's own version and sources."""
+    return toolchain(packages) | {"edgese": edgese.__version__, "sources": _sources_hash()}
+
+
+@cache
+def _sources_hash() -> str:
+    """A hash of the code that decides what an artifact contains.
+
+    In a checkout the version stays while the code changes; reading it takes a few milliseconds.
+    """
+    root = Path(edgese.__file__).parent
+    digest = hashlib.sha256()
+    for folder in _SOURCES:
+        for path in sorted((root / folder).rglob("*.py")):
+            digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _digest(value: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,99 @@
+"""How many cores and how much memory this process may use, containers' limits included."""
+
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+_LINUX: Final = platform.system() == "Linux"
+_CGROUPS: Final = Path("/sys/fs/cgroup")
+
+
+def cores() -> int:
+    """Cores that this process may run on, and that its container lets it use."""
+    if _LINUX:
+        allowed = len(os.sched_getaffinity(0))
+        return max(1, min(allowed, int(_cgroup_cores(_cgroup_folders()))))
+    return os.cpu_count() or 1
+
+
+def available_memory_mb() -> int:
+    """Memory that can be taken without pushing others out, in MiB."""
+    if _LINUX:
+        free = _meminfo_mb(Path("/proc/meminfo").read_text(encoding="ascii"))
+        return min(free, *(room for folder in _cgroup_folders() for room in _room_mb(folder)), free)
+    # What macOS could free is not told by any file; half of all is a cautious share.
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**21
+
+
+def peak_memory_mb() -> float:
+    """The largest resident memory that this process ever had, in MiB."""
+    if _LINUX:
+        # getrusage would count what the parent held when it started this process.
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 2**10
+    import resource
+
+    # macOS counts in bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _meminfo_mb(text: str) -> int:
+    line = next(line for line in text.splitlines() if line.startswith("MemAvailable:"))
+    return int(line.split()[1]) // 2**10
+
+
+def _cgroup_folders() -> Iterator[Path]:
+    """This process's control group and those above it (version 2); each may set a limit."""
+    try:
+        text = Path("/proc/self/cgroup").read_text(encoding="utf-8")
+    except OSError:
+        return
+    for line in text.splitlines():
+        number, _, name = line.partition("::")
+        if number == "0":
+            folder = _CGROUPS / name.lstrip("/")
+            yield from (folder, *(f for f in folder.parents if f.is_relative_to(_CGROUPS)))
+    # Version 1, and a container that sees its own group as the root of its memory controller.
+    yield _CGROUPS / "memory"
+
+
+def _room_mb(folder: Path) -> Iterator[int]:
+    for limit_file, usage_file in (
+        ("memory.max", "memory.current"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        limit, usage = _number(folder / limit_file), _number(folder / usage_file)
+        if limit is not None and usage is not None:
+            # The page cache counts as used but gives way.
+            yield max(0, limit - usage + _inactive_file(folder)) // 2**20
+
+
+def _inactive_file(folder: Path) -> int:
+    try:
+        lines = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
+
+
+def _cgroup_cores(folders: Iterator[Path]) -> float:
+    quotas = []
+    for folder in folders:
+        try:
+            quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
+        except (OSError, ValueError):
+            continue
+        if quota != "max":
+            quotas.append(int(quota) / int(period))
+    return min(quotas, default=float(os.cpu_count() or 1))
+
+
+def _number(path: Path) -> int | None:
+    try:
+        text = path.read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None

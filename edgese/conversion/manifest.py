@@ -1,0 +1,70 @@
+"""The manifest of a fresh artifact, and both put into the user's folder together."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import edgese
+from edgese import store
+from edgese.conversion.keys import EXPORTERS, toolchain
+from edgese.conversion.plan import TargetPlan
+from edgese.conversion.subject import Subject
+from edgese.errors import StoreError
+from edgese.records.artifact import Manifest
+from edgese.records.job import ProgramRecord, Succeeded
+
+
+def manifest_of(
+    subject: Subject, plan: TargetPlan, program: ProgramRecord, result: Succeeded
+) -> Manifest:
+    """What is written beside an artifact that a worker made."""
+    return Manifest(
+        artifact=plan.artifact,
+        sha256=result.sha256,
+        size_bytes=result.size_bytes,
+        target=plan.facts.name,
+        delegate=plan.delegate,
+        recipe=plan.recipe,
+        model=subject.card,
+        spec=subject.spec,
+        weights=program.weights,
+        options=plan.options,
+        interface=result.interface,
+        operators=result.operators,
+        parity=result.parity,
+        program_sha256=program.program_sha256,
+        toolchain=toolchain((*EXPORTERS, *plan.facts.packages)),
+        edgese=edgese.__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def publish(artifact: Path, manifest: Manifest, out: Path) -> Path:
+    """Puts an artifact and its manifest into ``out``, both or none; returns the artifact's place.
+
+    One that is there already and unchanged is left as it is.
+
+    Raises:
+        StoreError: the artifact's contents are not what its manifest says.
+        OutputError: the folder cannot be written, or the disk is full.
+    """
+    final = out / manifest.artifact
+    described = store.manifest_path(final)
+    text = manifest.to_json() + "\n"
+    with store.staging(final, described) as (new_artifact, new_manifest):
+        if not _is_there(final, described, text, manifest.sha256):
+            store.copy(artifact, new_artifact)
+            if store.sha256_of(new_artifact) != manifest.sha256:
+                raise StoreError(
+                    f"{artifact} is not what its manifest describes.", hint="Convert it again."
+                )
+            new_manifest.write_text(text, encoding="utf-8")
+    return final
+
+
+def _is_there(artifact: Path, described: Path, text: str, sha256: str) -> bool:
+    return (
+        artifact.exists()
+        and described.is_file()
+        and described.read_bytes() == text.encode()
+        and store.sha256_of(artifact) == sha256
+    )

@@ -1,0 +1,144 @@
+"""One conversion in a process of its own: ``python -m edgese.conversion.worker JOB.json``.
+
+Standard input is the line to the parent: its first line says that the program is there, and its end
+that the parent is gone. Standard output carries events as JSON lines; whatever libraries print goes
+to the log, which is standard error.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from edgese import store
+from edgese.catalog import target_facts
+from edgese.conversion.machine import peak_memory_mb
+from edgese.errors import ConversionError, EdgeseError
+from edgese.protocols import Target
+from edgese.records.artifact import Interface, Parity
+from edgese.records.job import Advanced, ConversionJob, Event, Failed, Succeeded
+from edgese.targets import target_module
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# Shares of a worker's time, as the four targets have it for EfficientNet-B0.
+_CONVERTED: Final = 0.85
+_INSPECTED: Final = 0.9
+
+
+def main() -> None:
+    """Does the job whose file is the only argument."""
+    path = Path(sys.argv[1])
+    job = ConversionJob.from_json(path.read_bytes(), path)
+    events = os.dup(1)
+    os.dup2(2, 1)
+    begin = threading.Event()
+    threading.Thread(target=_listen, args=(begin,), daemon=True).start()
+
+    def say(event: Event) -> None:
+        os.write(events, msgspec.json.encode(event) + b"\n")
+
+    try:
+        with store.writing(Path(job.artifact)):
+            result: Event = _converted(job, begin, say)
+    except EdgeseError as error:
+        result = Failed(
+            message=error.message,
+            hint=error.hint,
+            exit_code=error.exit_code,
+            peak_memory_mb=peak_memory_mb(),
+        )
+    say(result)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # All is said and on disk. Taking these libraries down takes a second, and some crash in it.
+    os._exit(0)
+
+
+def _listen(begin: threading.Event) -> None:
+    if sys.stdin.buffer.readline():
+        begin.set()
+        sys.stdin.buffer.read()
+    # The parent is gone without having killed this group, so nobody waits for the result.
+    os.killpg(0, signal.SIGKILL)
+
+
+def _converted(
+    job: ConversionJob, begin: threading.Event, say: Callable[[Event], None]
+) -> Succeeded:
+    target = target_module(job.target)
+    say(Advanced(stage="load the converter", fraction=0.0))
+    target.prepare()
+    begin.wait()
+
+    from torch import export
+
+    program = export.load(job.program)
+    artifact = Path(job.artifact)
+    interface = target.convert(
+        program,
+        job.card,
+        job.recipe,
+        job.options,
+        artifact,
+        lambda stage, fraction: say(Advanced(stage=stage, fraction=fraction * _CONVERTED)),
+    )
+    del program
+    say(Advanced(stage="inspect", fraction=_CONVERTED))
+    operators = target.inspect(artifact, job.delegate)
+    say(Advanced(stage="compare with PyTorch", fraction=_INSPECTED))
+    parity = _compared(target, job, artifact, interface)
+    return Succeeded(
+        interface=interface,
+        operators=operators,
+        parity=parity,
+        sha256=store.sha256_of(artifact),
+        size_bytes=store.size_of(artifact),
+        peak_memory_mb=peak_memory_mb(),
+    )
+
+
+def _compared(target: Target, job: ConversionJob, artifact: Path, interface: Interface) -> Parity:
+    """The artifact in its own runtime beside PyTorch.
+
+    Raises:
+        ConversionError: it computes something else.
+    """
+    if reason := target.unavailable():
+        return Parity(verdict="not_run", reason=reason)
+    pictures, logits = _reference(Path(job.reference))
+    from edgese.conversion.parity import compared
+
+    predictor = target.load(artifact, interface, threads=job.threads)
+    parity = compared(predictor(pictures), logits, job.recipe.parity)
+    if parity.verdict == "failed":
+        title = target_facts(job.target).title
+        raise ConversionError(
+            f"What {title} computes differs from PyTorch on {parity.pictures} pictures: "
+            f"{parity.reason}.",
+            hint="The artifact was not kept. "
+            + (
+                "The recipe fp32 tells whether the recipe or the conversion is at fault."
+                if job.recipe.name != "fp32"
+                else "Please report it with the model's spec: it is a fault of the conversion."
+            ),
+        )
+    return parity
+
+
+def _reference(path: Path) -> tuple["NDArray[np.float32]", "NDArray[np.float32]"]:
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as arrays:
+        return arrays["pictures"], arrays["logits"]
+
+
+if __name__ == "__main__":
+    main()

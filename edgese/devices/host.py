@@ -1,0 +1,202 @@
+"""This machine as a device."""
+
+import importlib.util
+import os
+import platform
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+from typing import IO, Final
+
+from edgese import catalog
+from edgese.errors import DeviceError, MissingDependency
+from edgese.records.measurement import DeviceInfo, Job, Outcome, Push
+from edgese.store import writing
+
+# What must be importable to execute; converting needs more.
+RUNTIME_MODULES: Final = {
+    "coreml": "coremltools",
+    "executorch": "executorch",
+    "onnxruntime": "onnxruntime",
+    "tflite": "ai_edge_litert",
+}
+_TAIL_CHARACTERS: Final = 8000
+_CPUS: Final = Path("/sys/devices/system/cpu")
+
+
+def check(target: str) -> None:
+    """Raises where this machine cannot execute artifacts of ``target``.
+
+    Raises:
+        DeviceError: Core ML anywhere but on macOS, or a target that nothing here executes.
+        MissingDependency: the runtime is not installed.
+    """
+    if target == "coreml" and sys.platform != "darwin":
+        raise DeviceError(
+            f"Core ML artifacts run on Apple systems only; this host is {platform.system()}.",
+            hint="Leave this artifact out, or profile it on a Mac.",
+        )
+    if target not in RUNTIME_MODULES:
+        raise DeviceError(
+            f"This host has no runner for {target!r} artifacts.",
+            hint=f"It measures {', '.join(RUNTIME_MODULES)}.",
+        )
+    if importlib.util.find_spec(RUNTIME_MODULES[target]) is None:
+        extra = catalog.target_facts(target).extra
+        raise MissingDependency(
+            f"This host has no runtime for {target} artifacts.",
+            hint=f"pip install 'edgese[{extra}]'",
+        )
+
+
+def info() -> DeviceInfo:
+    """What this machine is, and how busy it is now."""
+    return DeviceInfo(
+        name="host",
+        cpu=_cpu_name(_text(Path("/proc/cpuinfo"))) or platform.processor() or platform.machine(),
+        architecture=platform.machine(),
+        cores=len(_allowed_cores()),
+        physical_cores=physical_cores(_allowed_cores(), _CPUS),
+        system=f"{platform.system()} {platform.release()}",
+        governor=_text(_CPUS / "cpu0/cpufreq/scaling_governor").strip(),
+        memory_mb=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
+        load_average=round(os.getloadavg()[0], 2),
+    )
+
+
+def run(job: Job, hear: Callable[[str], None]) -> Outcome:
+    """Runs a job in a temporary folder; when it is left, by Ctrl-C too, all its processes are gone.
+
+    Raises:
+        DeviceError: the command cannot be started, or does not end in its time.
+        OutputError: the temporary folder cannot be written.
+    """
+    argv = [sys.executable if word == "{python}" else word for word in job.argv]
+    with tempfile.TemporaryDirectory(prefix="edgese-") as name, tempfile.TemporaryFile() as log:
+        folder = Path(name)
+        for push in job.push:
+            with writing(folder):
+                _place(push, folder / push.name)
+        try:
+            # A session of its own: a terminal's Ctrl-C comes here alone, and one signal to the
+            # group reaches all that the command starts.
+            process = subprocess.Popen(
+                argv,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise DeviceError(
+                f"{argv[0]} cannot be started: {error.strerror}.", hint="Check that it exists."
+            ) from error
+        with process:
+            try:
+                stdout = _followed(process, job.timeout_s, hear)
+            finally:
+                # macOS refuses to signal a group whose processes have all ended.
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+        return Outcome(
+            returncode=process.returncode,
+            stdout=stdout,
+            stderr=_tail(log),
+            files={
+                name: (folder / name).read_bytes() for name in job.pull if (folder / name).is_file()
+            },
+        )
+
+
+def physical_cores(allowed: set[int], cpus: Path) -> int:
+    """How many cores ``allowed`` stands for when the hyper-threads of one count once.
+
+    Args:
+        cpus: as /sys/devices/system/cpu; where it does not tell, every thread is taken for a core.
+    """
+    siblings = {
+        _text(cpus / f"cpu{number}/topology/thread_siblings_list").strip() or str(number)
+        for number in allowed
+    }
+    return len(siblings)
+
+
+def _followed(
+    process: subprocess.Popen[bytes], timeout_s: float, hear: Callable[[str], None]
+) -> str:
+    """Hears the process out and gives the end of its standard output."""
+    deadline = monotonic() + timeout_s
+    text = ""
+    pending = b""
+    assert process.stdout is not None  # noqa: S101  # it was asked for
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while True:
+            left_s = deadline - monotonic()
+            if left_s <= 0 or not selector.select(left_s):
+                raise DeviceError(
+                    f"The job on this host did not end within {timeout_s:g} s.",
+                    hint="Measure fewer or smaller artifacts at once, or allow more time.",
+                )
+            data = os.read(process.stdout.fileno(), 65536)
+            *lines, pending = (pending + data).split(b"\n")
+            if not data and pending:
+                lines.append(pending)
+            for line in lines:
+                decoded = line.decode("utf-8", "replace")
+                text = (text + decoded + "\n")[-_TAIL_CHARACTERS:]
+                hear(decoded)
+            if not data:
+                break
+    try:
+        process.wait(max(deadline - monotonic(), 1))
+    except subprocess.TimeoutExpired as error:
+        raise DeviceError(
+            f"The job on this host closed its output but did not end within {timeout_s:g} s.",
+            hint="Try again; if it happens again, please report it.",
+        ) from error
+    return text
+
+
+def _place(push: Push, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if push.source:
+        # Nothing is copied: artifacts are large and this machine has them already.
+        path.symlink_to(Path(push.source).absolute())
+    else:
+        path.write_bytes(push.content)
+
+
+def _tail(log: IO[bytes]) -> str:
+    log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL_CHARACTERS))
+    return log.read().decode("utf-8", "replace")
+
+
+def _allowed_cores() -> set[int]:
+    # macOS does not let anyone choose cores.
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def _cpu_name(cpuinfo: str) -> str:
+    """The first name that /proc/cpuinfo has; ARM kernels often have none."""
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in {"model name", "Hardware", "Model"}:
+            return value.strip()
+    return ""
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

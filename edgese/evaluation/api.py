@@ -1,0 +1,214 @@
+"""``edgese evaluate``, as functions."""
+
+import platform
+import time
+from collections.abc import Generator, Sequence
+from contextlib import closing, suppress
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgese import __version__
+from edgese.data.classes import ClassNames
+from edgese.data.listing import labelled, limited
+from edgese.data.pictures import read_picture
+from edgese.data.preprocessing import preprocess
+from edgese.errors import ConfigError, InputError
+from edgese.evaluation.pipeline import ahead
+from edgese.evaluation.scoring import TOP, likeliest, top1, top5
+from edgese.evaluation.subjects import Subject, available_threads, find_subject
+from edgese.protocols import Predictor, Progress
+from edgese.records.artifact import ModelCard
+from edgese.records.evaluation import Evaluation, EvaluationData, Prediction, Score, Unreadable
+from edgese.records.model import Preprocessing
+from edgese.records.pictures import DataSet, Picture
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+
+def evaluate(
+    subject: str | Path | Subject,
+    data: str | Path,
+    *,
+    weights: str | None = None,
+    split: str = "",
+    threads: int | None = None,
+    batch: int = 8,
+    limit: int | None = None,
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """The accuracy of an artifact in its real runtime, or of a model in PyTorch.
+
+    Args:
+        subject: an artifact with its manifest beside it, a model's name, a spec file, or what
+            `edgese.evaluation.subjects.find_subject` made of one.
+        data: class folders, or a CSV with the columns file and label.
+        weights: of a model, as in ``--weights``.
+        split: of a CSV with a column split, only this one.
+        threads: that the runtime computes with; all cores by default.
+        batch: pictures that are handed over at once. A runtime may take them one by one.
+        limit: at most so many pictures, evenly spread over the list.
+        strict: a picture that cannot be read is an error; otherwise it is named in the result.
+
+    Raises:
+        ConfigError: what cannot be evaluated here or at all; see `find_subject`.
+        InputError: no picture, a wrong row, no readable picture, or, with ``strict``, an unreadable
+            one; an artifact that computes no number.
+        StoreError: the artifact is not the one that its manifest describes.
+        MissingDependency: the runtime is not installed.
+    """
+    if batch < 1 or (threads is not None and threads < 1):
+        raise ConfigError(
+            f"A batch of {batch} and {threads} threads were asked for.", hint="Give 1 or more."
+        )
+    found = subject if isinstance(subject, Subject) else find_subject(subject, weights)
+    names = ClassNames(classes=found.card.classes, labels=found.card.labels)
+    listed = labelled(Path(data), names, split)
+    if limit is not None:
+        listed = limited(listed, limit)
+    threads = threads or available_threads()
+    predictor = found.load(threads)
+
+    start = time.perf_counter()
+    predictions: list[Prediction] = []
+    unreadable: list[Unreadable] = []
+    prepared = _prepared(
+        listed, found.card.preprocessing, workers=threads, waiting=2 * (batch + threads)
+    )
+    with closing(prepared):
+        while group := list(islice(prepared, batch)):
+            readable = []
+            for picture, values in group:
+                if not isinstance(values, InputError):
+                    readable.append((picture, values))
+                elif strict:
+                    raise values
+                else:
+                    unreadable.append(Unreadable(file=picture.file, reason=values.message))
+            if readable:
+                predictions += _predictions(predictor, readable, found)
+            if progress is not None:
+                done = len(predictions) + len(unreadable)
+                progress("evaluating", done / len(listed.pictures))
+    if not predictions:
+        raise InputError(
+            f"None of the {len(unreadable)} pictures of {data} can be read. "
+            f"The first: {unreadable[0].reason}",
+            hint="Look at a few of the files.",
+        )
+    return Evaluation(
+        subject=found.name,
+        model=found.card.name,
+        target=found.target,
+        recipe=found.recipe,
+        delegate=found.delegate,
+        artifact_sha256=found.artifact_sha256,
+        weights=found.weights,
+        preprocessing=found.card.preprocessing,
+        data=EvaluationData(
+            source=listed.source,
+            split=listed.split,
+            labelled_by=listed.labelled_by,
+            listed=len(listed.pictures),
+            sha256=listed.sha256(),
+        ),
+        pictures=len(predictions),
+        top1=top1(predictions),
+        top5=top5(predictions, found.card.classes),
+        predictions=tuple(predictions),
+        unreadable=tuple(unreadable),
+        seconds=round(time.perf_counter() - start, 3),
+        threads=threads,
+        versions=_versions(("numpy", "pillow", *found.packages)),
+        edgese=__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def classify(
+    predictor: Predictor, card: ModelCard, pictures: Sequence["Image"], count: int = TOP
+) -> tuple[tuple[Score, ...], ...]:
+    """The likeliest classes of each picture, with their names, the likeliest first.
+
+    Args:
+        predictor: as `Subject.load` gives it.
+        card: of the same subject.
+        pictures: RGB, as `edgese.data.pictures.read_picture` gives them.
+    """
+    import numpy as np
+
+    logits = predictor(np.stack([preprocess(p, card.preprocessing) for p in pictures]))
+    return tuple(
+        tuple(
+            Score(index=i, name=card.labels[i] if card.labels else "", probability=share)
+            for i, share in zip(classes, shares, strict=True)
+        )
+        for classes, shares in likeliest(logits, count)
+    )
+
+
+def _prepared(
+    data: DataSet, preprocessing: Preprocessing, *, workers: int, waiting: int
+) -> Generator[tuple[Picture, "NDArray[np.float32] | InputError"]]:
+    """Each picture in order, with its values or with what is wrong with it."""
+
+    def prepare(picture: Picture) -> tuple[Picture, "NDArray[np.float32] | InputError"]:
+        try:
+            return picture, _values(Path(data.root, picture.file), preprocessing)
+        except InputError as error:
+            return picture, error
+
+    return ahead(prepare, data.pictures, workers=workers, waiting=waiting)
+
+
+def _values(path: Path, preprocessing: Preprocessing) -> "NDArray[np.float32]":
+    image = read_picture(path)
+    try:
+        return preprocess(image, preprocessing)
+    except InputError as error:
+        raise InputError(f"{path}: {error.message}", hint=error.hint) from error
+
+
+def _predictions(
+    predictor: Predictor,
+    pictures: Sequence[tuple[Picture, "NDArray[np.float32]"]],
+    subject: Subject,
+) -> list[Prediction]:
+    import numpy as np
+
+    logits = predictor(np.stack([values for _, values in pictures]))
+    expected = (len(pictures), subject.card.classes)
+    if logits.shape != expected:
+        raise InputError(
+            f"{subject.name} gave an output of shape {logits.shape}; {expected} was expected.",
+            hint="Artifact and manifest do not belong together; convert the model again.",
+        )
+    finite = np.isfinite(logits).all(axis=1)
+    if not finite.all():
+        file = pictures[int(np.argmin(finite))][0].file
+        raise InputError(
+            f"{subject.name} computes infinite values or none at all for {file}.",
+            hint="Its numbers overflow; try the recipe fp32.",
+        )
+    rows = likeliest(logits)
+    return [
+        Prediction(
+            file=picture.file, label=picture.label, classes=classes, probabilities=probabilities
+        )
+        for (picture, _), (classes, probabilities) in zip(pictures, rows, strict=True)
+    ]
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in packages:
+        # Converters are among a target's packages, and executing an artifact needs none.
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions

@@ -1,0 +1,43 @@
+"""Two evaluations of the same pictures, held against each other."""
+
+from edgese.errors import InputError
+from edgese.records.evaluation import Agreement, Evaluation
+from edgese.statistics import mcnemar
+
+
+def agreement(first: Evaluation, second: Evaluation) -> Agreement:
+    """How often two evaluations have the same likeliest class, and which is right more often.
+
+    Pictures that one of them could not read are left out of the comparison.
+
+    Raises:
+        InputError: they are of different pictures or labels, or share no readable one.
+    """
+    if first.data.sha256 != second.data.sha256:
+        raise InputError(
+            f"{first.subject} was evaluated on {first.data.source} ({first.data.listed} pictures) "
+            f"and {second.subject} on {second.data.source} ({second.data.listed} pictures), and "
+            "their files or labels differ.",
+            hint="Evaluate both on the same data, with the same split and limit.",
+        )
+    others = {prediction.file: prediction for prediction in second.predictions}
+    pairs = [(p, others[p.file]) for p in first.predictions if p.file in others]
+    if not pairs:
+        raise InputError(
+            f"{first.subject} and {second.subject} have no readable picture in common.",
+            hint="Evaluate both again on pictures that can be read.",
+        )
+    right = [(a.classes[0] == a.label, b.classes[0] == b.label) for a, b in pairs]
+    only_first, only_second = right.count((True, False)), right.count((False, True))
+    differing = tuple(a.file for a, b in pairs if a.classes[0] != b.classes[0])
+    return Agreement(
+        first=first.subject,
+        second=second.subject,
+        pictures=len(pairs),
+        same_top1=len(pairs) - len(differing),
+        differing=differing,
+        only_first_right=only_first,
+        only_second_right=only_second,
+        top1_difference=(only_second - only_first) / len(pairs),
+        p_value=mcnemar(only_first, only_second),
+    )

@@ -1,0 +1,160 @@
+"""What can be evaluated: an artifact in its runtime, or a model with weights in PyTorch."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgese.catalog import target_facts, target_names
+from edgese.data.labels import labels_of
+from edgese.errors import ConfigError
+from edgese.protocols import Predictor
+from edgese.records.artifact import ModelCard, WeightsInfo
+from edgese.store import manifest_path, read_manifest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """Something that classifies pictures.
+
+    Attributes:
+        name: path of the artifact, or the name or spec file of the model.
+        target: the runtime; "pytorch" for the reference.
+        packages: distributions whose versions say what executes it.
+        load: makes it ready to compute with a number of threads.
+
+    Raises:
+        ConfigError: its weights are random, or it has no classifier.
+    """
+
+    name: str
+    target: str
+    card: ModelCard
+    weights: WeightsInfo
+    packages: tuple[str, ...]
+    load: Callable[[int], Predictor]
+    recipe: str = "fp32"
+    delegate: str = ""
+    artifact_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.weights.trained:
+            raise ConfigError(
+                f"{self.name} is UNTRAINED: its weights are random, and so would its accuracy be.",
+                hint="Take trained weights; untrained ones are good for latency alone.",
+            )
+        if not self.card.classes:
+            raise ConfigError(
+                f"{self.name} has no classifier, so it has no accuracy.",
+                hint="Take a model with classes.",
+            )
+
+
+def find_subject(subject: str | Path, weights: str | None = None) -> Subject:
+    """What a path or a name stands for; all is checked that can be without its runtime.
+
+    Args:
+        subject: an artifact with its manifest beside it, a model's name, or a spec file.
+        weights: of a model, as in ``--weights``.
+
+    Raises:
+        ConfigError: untrained weights, an artifact that this host cannot execute, a model without
+            weights or without a classifier, or weights beside an artifact.
+        InputError: the artifact, its manifest or the weights are missing or unreadable.
+        StoreError: the artifact is not the one that its manifest describes.
+    """
+    return _artifact(Path(subject), weights) if _is_artifact(subject) else _model(subject, weights)
+
+
+def pytorch_predictor(module: "nn.Module", threads: int) -> Predictor:
+    """A module in evaluation mode as a predictor; the reference that artifacts are held against."""
+    import torch
+
+    def predict(pictures: "NDArray[np.float32]") -> "NDArray[np.float32]":
+        # The number of threads is global in torch, and not this function's to keep.
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            with torch.inference_mode():
+                logits: NDArray[np.float32] = module(torch.from_numpy(pictures)).numpy()
+        finally:
+            torch.set_num_threads(before)
+        return logits
+
+    return predict
+
+
+def available_threads() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _is_artifact(subject: str | Path) -> bool:
+    path = Path(subject)
+    suffixes = {target_facts(name).suffix for name in target_names()}
+    return path.suffix in suffixes or manifest_path(path).is_file()
+
+
+def _artifact(path: Path, weights: str | None) -> Subject:
+    from edgese.targets import target_module
+
+    if weights is not None:
+        raise ConfigError(
+            f"Weights were given for {path}, which has its own inside.",
+            hint="Leave --weights out; it belongs to a model's name.",
+        )
+    manifest = read_manifest(path)
+    target = target_module(manifest.target)
+    facts = target_facts(manifest.target)
+    if reason := target.unavailable():
+        raise ConfigError(
+            f"{path} cannot be executed on this host: {reason}",
+            hint="Evaluate it where it can, or another target's artifact here.",
+        )
+    return Subject(
+        name=str(path),
+        target=manifest.target,
+        card=manifest.model,
+        weights=manifest.weights,
+        packages=facts.packages,
+        load=lambda threads: target.load(path, manifest.interface, threads=threads),
+        recipe=manifest.recipe.name,
+        delegate=manifest.delegate,
+        artifact_sha256=manifest.sha256,
+    )
+
+
+def _model(subject: str | Path, weights: str | None) -> Subject:
+    from edgese.models.registry import find_model
+    from edgese.models.weights import load_network, resolve_weights
+
+    spec = find_model(str(subject))
+    if weights is None:
+        raise ConfigError(
+            f"No weights were named for {subject}.",
+            hint="Give --weights FILE, or --weights imagenet where a package has them.",
+        )
+    resolved = resolve_weights(spec, weights)
+    spec = resolved.spec
+    network, info = load_network(spec, resolved)
+    return Subject(
+        name=str(subject),
+        target="pytorch",
+        card=ModelCard(
+            name=spec.name,
+            classes=spec.classes,
+            preprocessing=spec.preprocessing,
+            labels=labels_of(spec.labels),
+        ),
+        weights=info,
+        packages=("torch",),
+        load=lambda threads: pytorch_predictor(network, threads),
+    )

@@ -1,0 +1,396 @@
+"""Measures artifacts, and stands alone: it is pushed as it is to boards, phones and emulators.
+
+It needs Python 3.11, numpy and the one runtime that an artifact is for; nothing of edgese.
+
+    python -P runner.py drive plan.json result.json
+    python -P runner.py serve '{"runtime": ..., "path": ..., "threads": ...}'
+
+``serve`` loads one artifact and measures on request: JSON lines in, JSON lines out. ``drive``
+starts one such process for each artifact of the plan, lets only one of them run at a time, and
+writes all samples. A process that dies or falls silent is told as that artifact's failure and the
+others go on. Progress and the end mark are JSON lines on standard output; the end mark carries the
+hash of the result, so that a lost connection or a truncated copy cannot pass for success.
+
+All times are in nanoseconds from the monotonic clock, memory is in bytes.
+"""
+
+import gc
+import hashlib
+import json
+import os
+import queue
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from importlib.metadata import version
+from math import ceil
+from pathlib import Path
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+RESULT_SCHEMA: Final = 1
+_LOADING: Final = 0.2  # the part of the progress that loading stands for
+_OVERHEAD_RUNS: Final = 1000
+_TAIL_BYTES: Final = 4000
+_ONNX_TYPES: Final = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(int8)": "int8",
+    "tensor(uint8)": "uint8",
+}
+# torch's own numbers of its types, as an ExecuTorch program keeps them.
+_TORCH_TYPES: Final = {0: "uint8", 1: "int8", 5: "float16", 6: "float32"}
+
+Facts = dict[str, Any]
+Infer = Callable[[], object]
+# A runtime stops twice on its way, so that each step can be timed: imported, loaded, and then it
+# gives what runs one inference.
+Steps = Iterator[Infer | None]
+
+
+def fixed_input(shape: tuple[int, ...], dtype: str) -> "NDArray[np.generic]":
+    """The same numbers on every machine: normal ones for floats, the whole range for integers."""
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return generator.standard_normal(shape).astype(kind)
+    limits = np.iinfo(kind)
+    return generator.integers(limits.min, limits.max, size=shape, dtype=kind, endpoint=True)
+
+
+def tflite(artifact: Facts) -> Steps:
+    """LiteRT's interpreter; XNNPACK is its default delegate."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    yield None
+    interpreter = Interpreter(artifact["path"], num_threads=artifact["threads"])
+    interpreter.allocate_tensors()
+    yield None
+    (entry,) = interpreter.get_input_details()
+    exits = [details["index"] for details in interpreter.get_output_details()]
+    given = fixed_input(tuple(map(int, entry["shape"])), entry["dtype"].__name__)
+
+    def infer() -> object:
+        # The other runtimes take their input within the call that executes, so this is timed too.
+        interpreter.set_tensor(entry["index"], given)
+        interpreter.invoke()
+        return [interpreter.get_tensor(index) for index in exits]
+
+    yield infer
+
+
+def onnxruntime(artifact: Facts) -> Steps:
+    """ONNX Runtime on its CPU provider, one operator after the other."""
+    import onnxruntime as ort
+
+    yield None
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = artifact["threads"]
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    session = ort.InferenceSession(artifact["path"], options, providers=["CPUExecutionProvider"])
+    yield None
+    (entry,) = session.get_inputs()
+    if not all(isinstance(side, int) for side in entry.shape):
+        raise ValueError(f"The input {entry.name!r} has no fixed shape: {entry.shape}.")
+    feed = {entry.name: fixed_input(tuple(entry.shape), _ONNX_TYPES[entry.type])}
+    yield lambda: session.run(None, feed)
+
+
+def executorch(artifact: Facts) -> Steps:
+    """ExecuTorch's Python runtime, which hands tensors over as torch's."""
+    import torch
+    from executorch.extension.pybindings import portable_lib
+    from executorch.runtime import Runtime
+
+    yield None
+    # The pool belongs to the process; delegates take it as it is when their method is loaded.
+    portable_lib._unsafe_reset_threadpool(artifact["threads"])  # noqa: SLF001  # the only way
+    threads = portable_lib._threadpool_get_thread_count()  # noqa: SLF001  # the only way
+    if threads != artifact["threads"]:
+        raise ValueError(f"ExecuTorch computes with {threads} threads whatever it is told.")
+    method = Runtime.get().load_program(artifact["path"]).load_method("forward")
+    if method is None:
+        raise ValueError("The program has no method named forward.")
+    yield None
+    entry = method.metadata.input_tensor_meta(0)
+    given = (torch.from_numpy(fixed_input(entry.sizes(), _TORCH_TYPES[entry.dtype()])),)
+    yield lambda: [tensor.numpy() for tensor in method.execute(given)]
+
+
+def coreml(artifact: Facts) -> Steps:
+    """Core ML through coremltools; on macOS only."""
+    import coremltools as ct
+
+    yield None
+    units = ct.ComputeUnit[artifact["compute_units"].upper() or "ALL"]
+    model = ct.models.MLModel(artifact["path"], compute_units=units)
+    yield None
+    (entry,) = model.get_spec().description.input
+    if entry.type.WhichOneof("Type") != "multiArrayType":
+        raise ValueError("The artifact takes a picture; only one that takes a tensor can be timed.")
+    given = {entry.name: fixed_input(tuple(entry.type.multiArrayType.shape), "float32")}
+    yield lambda: model.predict(given)
+
+
+RUNTIMES: Final[dict[str, Callable[[Facts], Steps]]] = {
+    "tflite": tflite,
+    "onnxruntime": onnxruntime,
+    "executorch": executorch,
+    "coreml": coreml,
+}
+PACKAGES: Final = {
+    "tflite": ("ai-edge-litert", "numpy"),
+    "onnxruntime": ("onnxruntime", "numpy"),
+    "executorch": ("executorch", "torch", "numpy"),
+    "coreml": ("coremltools", "numpy"),
+}
+
+
+def measured(call: Infer, runs: int, time_ns: int) -> list[int]:
+    """Times calls one by one until there are ``runs`` of them that took ``time_ns`` together."""
+    samples: list[int] = []
+    total = 0
+    gc.collect()
+    gc.disable()
+    try:
+        while len(samples) < runs or total < time_ns:
+            start = perf_counter_ns()
+            call()
+            samples.append(perf_counter_ns() - start)
+            total += samples[-1]
+    finally:
+        gc.enable()
+    return samples
+
+
+def memory(field: str) -> int:
+    """``VmRSS`` (resident now) or ``VmHWM`` (the most so far) of this process."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except FileNotFoundError:
+        # macOS has no /proc; it tells the most so far, in bytes.
+        most: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
+
+
+def reset_peak() -> bool:
+    """Forgets the most memory so far, so that importing does not count; False where it cannot."""
+    try:
+        # See proc_pid_clear_refs(5): 5 resets the peak resident set size, from Linux 4.0 on.
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
+def serve(artifact: Facts) -> None:
+    """Loads an artifact, tells how long that took, then answers requests until its input ends."""
+    # Runtimes print what they like to standard output; the protocol keeps the only way to it.
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def tell(**facts: object) -> None:
+        channel.write(json.dumps(facts) + "\n")
+        channel.flush()
+
+    steps = RUNTIMES[artifact["runtime"]](artifact)
+    start = perf_counter_ns()
+    next(steps)
+    tell(
+        import_ns=perf_counter_ns() - start,
+        versions={name: version(name) for name in PACKAGES[artifact["runtime"]]},
+        memory_before_load_bytes=memory("VmRSS"),
+        peak_since_load=reset_peak(),
+    )
+    start = perf_counter_ns()
+    next(steps)
+    tell(load_ns=perf_counter_ns() - start)
+    infer = next(steps)
+    assert infer is not None  # noqa: S101  # the third step of every runtime
+    start = perf_counter_ns()
+    infer()
+    tell(first_run_ns=perf_counter_ns() - start)
+    tell(overhead_ns=statistics.median(measured(lambda: None, _OVERHEAD_RUNS, 0)))
+    for line in sys.stdin:
+        request = json.loads(line)
+        for _ in range(request["lead_in_runs"]):
+            infer()
+        samples = measured(infer, request["runs"], request["time_ns"])
+        tell(samples_ns=samples, peak_memory_bytes=memory("VmHWM"))
+
+
+class Server:
+    """A serving process as the driver sees it, with what it has told so far.
+
+    Attributes:
+        entry: of this artifact in the result.
+    """
+
+    def __init__(self, artifact: Facts, plan: Facts) -> None:
+        self.entry: Facts = {"id": artifact["id"], "facts": {}, "blocks": [], "failure": None}
+        self._plan = plan
+        self._runs_per_block = 0
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed in `close`
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", __file__, "serve", json.dumps(artifact)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            encoding="utf-8",
+        )
+        self._replies: queue.SimpleQueue[str] = queue.SimpleQueue()
+        # A thread, because a pipe offers no reading with a time limit.
+        threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
+
+    def _listen(self, stream: TextIO) -> None:
+        for line in stream:
+            self._replies.put(line)
+        self._replies.put("")
+
+    def prepare(self) -> None:
+        """Waits until the artifact is loaded, warms it up and decides on the runs per block."""
+        for during in ("import", "load", "first run", "overhead"):
+            self.entry["facts"] |= self._ask(during)
+        least_ns = int(self._plan["warmup_time_s"] * 1e9)
+        warm = self._ask(
+            "warm-up", lead_in_runs=0, runs=self._plan["warmup_runs"], time_ns=least_ns
+        )
+        if warm:
+            samples = warm["samples_ns"]
+            typical_s = statistics.median(samples[len(samples) // 2 :]) / 1e9
+            runs = max(self._plan["min_runs"], self._plan["min_time_s"] / typical_s)
+            self._runs_per_block = ceil(runs / self._plan["blocks"])
+
+    def measure_block(self, number: int, start_ns: int) -> None:
+        """Measures one block; ``start_ns`` is when the first one began."""
+        block: Facts = {"start_ns": perf_counter_ns() - start_ns}
+        reply = self._ask(
+            f"block {number + 1}",
+            lead_in_runs=self._plan["lead_in_runs"],
+            runs=self._runs_per_block,
+            time_ns=0,
+        )
+        if reply:
+            block |= {"samples_ns": reply["samples_ns"], "frequency_mhz": fastest_core_mhz()}
+            self.entry["blocks"].append(block)
+            self.entry["facts"]["peak_memory_bytes"] = reply["peak_memory_bytes"]
+
+    def _ask(self, during: str, **request: int) -> Facts:
+        """The next reply, after a request if there is one; empty once the process has failed."""
+        if self.entry["failure"]:
+            return {}
+        limit_s = self._plan["reply_timeout_s"]
+        try:
+            if request and self._process.stdin:
+                self._process.stdin.write(json.dumps(request) + "\n")
+                self._process.stdin.flush()
+            reply = self._replies.get(timeout=limit_s)
+        except queue.Empty:
+            self._fail(during, f"gave no answer within {limit_s:g} s")
+            return {}
+        except BrokenPipeError:
+            reply = ""
+        if not reply:
+            self._fail(during, f"ended with code {self._process.wait()}")
+            return {}
+        facts: Facts = json.loads(reply)
+        return facts
+
+    def _fail(self, during: str, reason: str) -> None:
+        size = self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, size - _TAIL_BYTES))
+        stderr = self._log.read().decode("utf-8", "replace")
+        self.entry["failure"] = {"during": during, "reason": reason, "stderr": stderr}
+        self.close()
+
+    def close(self) -> None:
+        """Ends the process; it has nothing to save."""
+        self._process.kill()
+        self._process.wait()
+        self._log.close()
+
+
+def fastest_core_mhz() -> float | None:
+    """The clock frequency of the fastest core now; None where the kernel does not tell."""
+    values = _numbers("cpu*/cpufreq/scaling_cur_freq")
+    return max(values) / 1000 if values else None
+
+
+def throttle_events() -> int | None:
+    """How often cores were slowed down for their heat since start-up; None where it is not told."""
+    values = _numbers("cpu*/thermal_throttle/core_throttle_count")
+    return sum(values) if values else None
+
+
+def _numbers(pattern: str) -> list[int]:
+    numbers = []
+    for path in Path("/sys/devices/system/cpu").glob(pattern):
+        try:
+            numbers.append(int(path.read_text(encoding="ascii")))
+        except OSError:
+            continue  # a core that is switched off, or a file for root alone
+    return numbers
+
+
+def _say(**facts: object) -> None:
+    sys.stdout.write(json.dumps(facts) + "\n")
+    sys.stdout.flush()
+
+
+def _written(result: Facts, path: Path) -> str:
+    content = json.dumps(result).encode()
+    part = path.with_name(f"{path.name}.part")
+    part.write_bytes(content)
+    part.replace(path)
+    return hashlib.sha256(content).hexdigest()
+
+
+def drive(plan: Facts, result_path: Path) -> None:
+    """Measures all artifacts of a plan in interleaved blocks and writes every sample."""
+    parent = os.getppid()
+    artifacts, rounds = plan["artifacts"], plan["blocks"]
+    throttled = throttle_events()
+    result: Facts = {"schema": RESULT_SCHEMA, "complete": False, "throttle_events": None}
+    with ExitStack() as stack:
+        servers: list[Server] = []
+        for position, artifact in enumerate(artifacts):
+            _say(stage=f"load {artifact['name']}", fraction=_LOADING * position / len(artifacts))
+            servers.append(Server({**artifact, "threads": plan["threads"]}, plan))
+            stack.callback(servers[-1].close)
+            servers[-1].prepare()
+            result["artifacts"] = [server.entry for server in servers]
+            _written(result, result_path)
+        start_ns = perf_counter_ns()
+        for number in range(rounds):
+            fraction = _LOADING + (1 - _LOADING) * number / rounds
+            _say(stage=f"round {number + 1} of {rounds}", fraction=fraction)
+            for server in servers if number % 2 == 0 else reversed(servers):
+                if os.getppid() != parent:
+                    return  # whoever wanted the result is gone
+                server.measure_block(number, start_ns)
+            _written(result, result_path)
+    after = throttle_events()
+    if throttled is not None and after is not None:
+        result["throttle_events"] = after - throttled
+    result["complete"] = True
+    _say(end=_written(result, result_path))
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "serve":
+        serve(json.loads(sys.argv[2]))
+    else:
+        drive(json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")), Path(sys.argv[3]))

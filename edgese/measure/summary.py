@@ -1,0 +1,40 @@
+"""From samples to the figures that people read; pure."""
+
+from collections.abc import Sequence
+from itertools import chain
+from statistics import fmean, median
+
+from edgese.measure.statistics import paired_ratio, quantile
+from edgese.records.measurement import Block, LatencySummary, Profile, Ratio
+
+
+def summary(blocks: Sequence[Block]) -> LatencySummary:
+    """The figures over all samples of all blocks."""
+    samples = [ns / 1e6 for ns in chain.from_iterable(block.samples_ns for block in blocks)]
+    return LatencySummary(
+        count=len(samples),
+        mean_ms=fmean(samples),
+        min_ms=min(samples),
+        p50_ms=quantile(samples, 0.5),
+        p90_ms=quantile(samples, 0.9),
+        p99_ms=quantile(samples, 0.99),
+        max_ms=max(samples),
+    )
+
+
+def block_medians_ms(blocks: Sequence[Block]) -> list[float]:
+    """The median of each block, in order."""
+    return [median(block.samples_ns) / 1e6 for block in blocks]
+
+
+def ratio(artifact: Profile, baseline: Profile) -> Ratio:
+    """How much longer an artifact takes than another one of the same job."""
+    base = block_medians_ms(baseline.blocks)
+    value, interval = paired_ratio(block_medians_ms(artifact.blocks), base)
+    return Ratio(
+        artifact=artifact.label,
+        baseline=baseline.label,
+        ratio=value,
+        interval=interval,
+        rounds=len(base),
+    )

@@ -1,0 +1,69 @@
+"""Folds BatchNorm into the convolution before it, where that is provably the same computation."""
+
+import copy
+from collections import Counter
+from collections.abc import Iterator
+
+from torch import fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from edgese.models.layers import ConvNorm
+
+
+def folded(module: nn.Module) -> nn.Module:
+    """A copy in eval mode with BatchNorm folded into convolutions; the original stays as it is.
+
+    Networks of edgese lose every BatchNorm. In any other module a pair is folded where a symbolic
+    trace shows that the BatchNorm reads the convolution's output and nothing else does; a module
+    that cannot be traced keeps its BatchNorm, which changes nothing in what it computes.
+    """
+    network = copy.deepcopy(module).eval()
+    for part in network.modules():
+        if isinstance(part, ConvNorm) and isinstance(part.norm, nn.BatchNorm2d):
+            part.conv = fuse_conv_bn_eval(part.conv, part.norm)
+            part.norm = nn.Identity()
+    for conv_name, norm_name in tuple(_foreign_pairs(network)):
+        fused = fuse_conv_bn_eval(
+            network.get_submodule(conv_name),  # type: ignore[type-var]  # _foreign_pairs saw its type
+            network.get_submodule(norm_name),  # type: ignore[arg-type]  # the same
+        )
+        network.set_submodule(conv_name, fused)
+        network.set_submodule(norm_name, nn.Identity())
+    return network
+
+
+def _foreign_pairs(network: nn.Module) -> Iterator[tuple[str, str]]:
+    """Names of the convolutions and BatchNorms that directly follow each other and run once."""
+    modules = dict(network.named_modules())
+    if not any(type(module) is nn.BatchNorm2d for module in modules.values()):
+        return
+    graph = _trace(network)
+    if graph is None:
+        return
+    calls = [node for node in graph.nodes if node.op == "call_module"]
+    # A module under two names, or called twice, must stay: folding would change its other use.
+    uses = Counter(id(modules[str(node.target)]) for node in calls)
+    for norm in calls:
+        conv = norm.args[0] if norm.args else None
+        if not isinstance(conv, fx.Node) or conv.op != "call_module" or len(conv.users) != 1:
+            continue
+        pair = modules[str(conv.target)], modules[str(norm.target)]
+        if (
+            type(pair[0]) is nn.Conv2d
+            and type(pair[1]) is nn.BatchNorm2d
+            and pair[1].running_mean is not None
+            and all(uses[id(module)] == 1 and not _has_hooks(module) for module in pair)
+        ):
+            yield str(conv.target), str(norm.target)
+
+
+def _trace(network: nn.Module) -> fx.Graph | None:
+    # What a symbolic value cannot do (decide a branch, be counted, pass a type check) ends in these.
+    try:
+        return fx.Tracer().trace(network)
+    except (fx.proxy.TraceError, TypeError, RuntimeError, AttributeError, AssertionError, KeyError):
+        return None
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)  # noqa: SLF001  # no public way

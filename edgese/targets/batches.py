@@ -1,0 +1,52 @@
+"""Any number of pictures through an artifact whose batch is fixed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgese.errors import InputError
+from edgese.protocols import Predictor
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def predictor(
+    run: "Callable[[NDArray[np.float32]], NDArray[np.float32]]",
+    picture_shape: tuple[int, ...],
+    batch: int,
+) -> Predictor:
+    """Feeds ``run`` one batch at a time; what is missing in the last one is filled with zeros.
+
+    Args:
+        run: (batch, 3, H, W) to (batch, classes); what it returns may change with its next call.
+        picture_shape: (3, H, W) that the artifact takes.
+        batch: examples in the artifact's first dimension.
+    """
+    import numpy as np
+
+    def predict(pictures: "NDArray[np.float32]") -> "NDArray[np.float32]":
+        if pictures.ndim != 4 or pictures.shape[1:] != picture_shape or not len(pictures):
+            raise InputError(
+                f"The artifact takes pictures of shape (N, {', '.join(map(str, picture_shape))}); "
+                f"these are {pictures.shape}.",
+                hint="Preprocess them as the manifest says.",
+            )
+        rows = []
+        for start in range(0, len(pictures), batch):
+            part = np.zeros((batch, *picture_shape), np.float32)
+            part[: len(pictures) - start] = pictures[start : start + batch]
+            rows.append(np.array(run(part), np.float32)[: len(pictures) - start])
+        return np.concatenate(rows)
+
+    return predict
+
+
+def unreadable(artifact: Path, title: str, reason: object) -> InputError:
+    """The error for a file that is missing, truncated or not what its name says."""
+    found = str(reason).strip().splitlines()
+    return InputError(
+        f"{artifact} is not a readable {title} artifact: {found[0] if found else 'no reason told'}",
+        hint="It may be truncated or of another kind; convert the model again.",
+    )

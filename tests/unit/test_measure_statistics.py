@@ -1,0 +1,192 @@
+"""Statistics of times on series whose answer is known."""
+
+import random
+import statistics
+from math import inf
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgese.measure.statistics import (
+    modified_z_scores,
+    outliers,
+    paired_ratio,
+    quantile,
+    trend,
+    two_modes,
+)
+
+times = st.floats(min_value=0.01, max_value=1e6, allow_nan=False)
+series = st.lists(times, min_size=2, max_size=60)
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.0, 1.0), (0.25, 1.75), (0.5, 2.5), (0.9, 3.7), (1.0, 4.0)]
+)
+def test_quantiles_are_interpolated_linearly(share, expected):
+    assert quantile([4.0, 1.0, 3.0, 2.0], share) == pytest.approx(expected)
+
+
+@given(series, st.floats(min_value=0, max_value=1), st.randoms())
+def test_a_quantile_lies_within_the_values_and_does_not_depend_on_their_order(
+    values, share, generator
+):
+    shuffled = generator.sample(values, len(values))
+    found = quantile(values, share)
+    assert min(values) <= found * (1 + 1e-12)
+    assert found * (1 - 1e-12) <= max(values)
+    assert quantile(shuffled, share) == found
+
+
+@given(series)
+def test_the_middle_quantile_is_the_median(values):
+    assert quantile(values, 0.5) == pytest.approx(statistics.median(values))
+
+
+# Two wild values pull the mean and the standard deviation so far that ordinary Z-scores stay small.
+MASKED = [2.1, 2.6, 2.4, 2.5, 2.3, 2.1, 2.3, 2.6, 8.2, 8.3]
+
+
+def test_two_wild_values_that_hide_from_the_ordinary_z_score_are_found():
+    spread = statistics.stdev(MASKED)
+    ordinary = [abs(x - statistics.fmean(MASKED)) / spread for x in MASKED]
+    assert max(ordinary) < 3
+    assert outliers(MASKED) == (8, 9)
+
+
+def test_a_modified_z_score_is_the_distance_in_mads():
+    # Median 3, median absolute deviation 1.
+    scores = modified_z_scores([1.0, 2.0, 3.0, 4.0, 13.0])
+    assert scores == pytest.approx([-1.349, -0.6745, 0.0, 0.6745, 6.745])
+
+
+def test_where_most_values_are_equal_one_that_differs_is_still_an_outlier():
+    assert outliers([5.0] * 20 + [9.0]) == (20,)
+
+
+def test_equal_values_have_no_outlier():
+    assert outliers([5.0] * 20) == ()
+
+
+@given(series, st.floats(min_value=0.001, max_value=1000))
+def test_scores_do_not_depend_on_the_unit(values, unit):
+    scaled = modified_z_scores([value * unit for value in values])
+    assert scaled == pytest.approx(modified_z_scores(values), rel=1e-3, abs=1e-3)
+
+
+def test_a_steady_rise_is_a_trend_of_its_size():
+    rising = [100 + i for i in range(21)]
+    found = trend(rising)
+    assert found.change == pytest.approx(20 / 110)
+    assert found.p_value < 1e-6
+
+
+def test_single_disturbed_blocks_are_no_trend():
+    level = [10.0, 10.1, 9.9, 10.05, 9.95] * 4
+    level[17] = 40.0
+    found = trend(level)
+    assert abs(found.change) < 0.01
+    assert found.p_value > 0.1
+
+
+@given(st.lists(times, min_size=2, max_size=25))
+def test_a_reversed_series_has_the_opposite_trend(values):
+    there, back = trend(values), trend(values[::-1])
+    assert back.change == pytest.approx(-there.change)
+    assert back.p_value == pytest.approx(there.p_value)
+
+
+def test_noise_is_called_a_trend_no_more_often_than_the_level_says():
+    generator = random.Random(3)
+    alarms = sum(
+        trend([generator.gauss(10, 1) for _ in range(20)]).p_value < 0.05 for _ in range(400)
+    )
+    assert alarms / 400 < 0.08
+
+
+def test_a_single_value_is_no_trend():
+    assert trend([3.0]).p_value == 1.0
+
+
+def test_two_groups_are_told_apart():
+    modes = two_modes([5.0, 5.1, 4.9, 5.0, 7.0, 7.1, 6.9, 7.0])
+    assert (modes.low, modes.high) == pytest.approx((5.0, 7.0))
+    assert modes.share_high == 0.5
+    assert modes.separation > 20
+
+
+def test_two_exact_values_are_infinitely_far_apart():
+    assert two_modes([5.0, 5.0, 7.0, 7.0]).separation == inf
+
+
+def test_equal_values_are_one_group():
+    assert two_modes([5.0] * 9).separation == 0.0
+
+
+@pytest.mark.parametrize(
+    ("draw", "expected"),
+    [
+        (lambda g: g.gauss(10, 1), 2.65),
+        (lambda g: g.uniform(5, 15), 3.46),
+        (lambda g: 5 + g.expovariate(1), 2.6),
+    ],
+    ids=["normal", "uniform", "exponential"],
+)
+def test_one_group_cut_in_two_has_the_separation_that_theory_says(draw, expected):
+    generator = random.Random(5)
+    found = two_modes([draw(generator) for _ in range(20_000)]).separation
+    assert found == pytest.approx(expected, rel=0.05)
+
+
+rounds = st.lists(st.tuples(times, times), min_size=6, max_size=30)
+
+
+@given(rounds)
+def test_the_ratio_lies_in_its_interval_and_the_interval_within_the_rounds(pairs):
+    values, baseline = zip(*pairs, strict=True)
+    ratio, interval = paired_ratio(values, baseline)
+    ratios = [value / base for value, base in pairs]
+    tolerance = 1e-9 * max(ratios)
+    assert min(ratios) - tolerance <= interval.low <= ratio + tolerance
+    assert ratio - tolerance <= interval.high <= max(ratios) + tolerance
+
+
+@given(rounds, st.randoms())
+def test_the_order_of_the_rounds_does_not_matter(pairs, generator):
+    shuffled = generator.sample(pairs, len(pairs))
+    assert paired_ratio(*zip(*shuffled, strict=True)) == paired_ratio(*zip(*pairs, strict=True))
+
+
+@given(st.lists(times, min_size=6, max_size=30))
+def test_an_artifact_beside_itself_is_exactly_one(values):
+    ratio, interval = paired_ratio(values, values)
+    assert (interval.low, ratio, interval.high) == (1.0, 1.0, 1.0)
+
+
+def test_what_disturbs_whole_rounds_does_not_widen_the_interval():
+    generator = random.Random(7)
+    disturbance = [generator.choice([1.0, 3.0]) for _ in range(20)]
+    base = [10 * factor for factor in disturbance]
+    values = [20 * factor * generator.gauss(1, 0.01) for factor in disturbance]
+    _, interval = paired_ratio(values, base)
+    assert interval.low < 2.0 < interval.high
+    assert interval.high - interval.low < 0.05
+
+
+def test_about_19_of_20_intervals_hold_the_true_ratio():
+    generator = random.Random(11)
+
+    def holds() -> bool:
+        base, values = [], []
+        for _ in range(20):
+            state = generator.choice([1.0, 1.0, 1.8])
+            # A tenth of all blocks is hit by something of its own.
+            hits = [abs(generator.gauss(0, 0.2)) * (generator.random() < 0.1) for _ in range(2)]
+            base.append(5 * state * (generator.gauss(1, 0.02) + hits[0]))
+            values.append(6 * state * (generator.gauss(1, 0.02) + hits[1]))
+        _, interval = paired_ratio(values, base)
+        return interval.low <= 1.2 <= interval.high
+
+    held = sum(holds() for _ in range(60))
+    assert held >= 51
