@@ -99,6 +99,8 @@ def convert(
     asked = expanded([targets] if isinstance(targets, str) else targets, catalog.target_names())
     if workers is not None and workers < 1:
         raise ConfigError(f"{workers} workers were asked for.", hint="Give 1 or more.")
+    if options.batch < 1:
+        raise ConfigError(f"A batch of {options.batch} was asked for.", hint="Give 1 or more.")
     if features and classes:
         raise ConfigError(
             f"Features and {classes} classes were asked for together.",

@@ -65,7 +65,7 @@ def export_program(
         program_sha256=store.sha256_of(folder / PROGRAM),
         reference_sha256=store.sha256_of(folder / REFERENCE),
         weights=weights,
-        torch=torch.__version__,
+        torch=str(torch.__version__),
     )
 
 

@@ -65,7 +65,7 @@ def planned(
     options: TargetOptions,
     known: Sequence[TargetFacts],
 ) -> tuple[TargetPlan, ...]:
-    """One plan for each target.
+    """One plan for each target; whether it can do it is for the target's own check.
 
     Args:
         name: what the artifacts are called, before recipe and options.
@@ -74,7 +74,7 @@ def planned(
         known: every target there is, to tell whose option it is.
 
     Raises:
-        ConfigError: an option that no asked target has, or a recipe or delegate that one cannot do.
+        ConfigError: no such recipe, or an option that no asked target has.
     """
     _check_options(options, targets, known)
     return tuple(_plan(name, facts, recipe, recipe_name, options) for facts in targets)
@@ -88,17 +88,7 @@ def _plan(
     options: TargetOptions,
 ) -> TargetPlan:
     chosen = recipe(recipe_name or facts.recipes[0])
-    if chosen.name not in facts.recipes:
-        raise ConfigError(
-            f"The target {facts.name} cannot execute the recipe {chosen.name}.",
-            hint=f"It can: {', '.join(facts.recipes)}. Convert it in a command of its own.",
-        )
     own = _owned(options, facts)
-    if own.delegate and own.delegate not in facts.delegates:
-        raise ConfigError(
-            f"The target {facts.name} has no delegate {own.delegate!r}.",
-            hint=f"It has: {', '.join(facts.delegates)}.",
-        )
     return TargetPlan(
         facts=facts,
         recipe=chosen,
@@ -162,8 +152,6 @@ def _owned(options: TargetOptions, facts: TargetFacts) -> TargetOptions:
 def _check_options(
     options: TargetOptions, targets: Sequence[TargetFacts], known: Sequence[TargetFacts]
 ) -> None:
-    if options.batch < 1:
-        raise ConfigError(f"A batch of {options.batch} was asked for.", hint="Give 1 or more.")
     for name in _asked(options):
         if not any(name in facts.options for facts in targets):
             owners = [facts.name for facts in known if name in facts.options]

@@ -117,7 +117,7 @@ class _Worker:
         """Tells the worker that the program is there."""
         assert self.process.stdin is not None  # noqa: S101 - a pipe was asked for
         try:
-            self.process.stdin.write(b"begin\n")
+            self.process.stdin.write(b"b")
             self.process.stdin.flush()
         except BrokenPipeError:
             pass  # it has died; its output ends too, and that is where it is noticed

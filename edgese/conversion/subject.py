@@ -69,7 +69,7 @@ def from_spec(
         ConfigError: no such model, no weights named, or a resolution that it cannot run at.
         InputError: the spec file or the weights are missing or damaged.
     """
-    native = subject if isinstance(subject, ModelSpec) else find_model(str(subject))
+    native = _valid(subject) if isinstance(subject, ModelSpec) else find_model(str(subject))
     if not source:
         raise ConfigError(
             f"No weights were named for {native.name}.",
@@ -108,7 +108,7 @@ def from_module(
         classes: outputs that it should have; None to take what it has.
 
     Raises:
-        ConfigError: no preprocessing, or its outputs are not as many as classes or labels.
+        ConfigError: no preprocessing, or its outputs are not as many as ``classes``.
     """
     import copy
 
@@ -142,6 +142,16 @@ def from_module(
     )
 
 
+def _valid(spec: ModelSpec) -> ModelSpec:
+    """A spec from Python code, whose types nobody has checked; its numbers become as in a file."""
+    try:
+        return msgspec.convert(spec.to_dict(), ModelSpec)
+    except msgspec.ValidationError as error:
+        raise ConfigError(
+            f"The spec {spec.name!r} is not valid: {error}", hint="Mend the field that it names."
+        ) from error
+
+
 def _card(
     name: str, classes: int, preprocessing: Preprocessing, labels: tuple[str, ...]
 ) -> ModelCard:
@@ -149,10 +159,5 @@ def _card(
         raise ConfigError(
             f"The model's name {name!r} cannot be part of a file name.",
             hint="Use letters, digits, and any of _ . + - after the first.",
-        )
-    if labels and len(labels) != classes:
-        raise ConfigError(
-            f"{name} has {classes} classes and {len(labels)} labels.",
-            hint="Give one label for each class, or none.",
         )
     return ModelCard(name=name, classes=classes, preprocessing=preprocessing, labels=labels)

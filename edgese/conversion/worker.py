@@ -1,6 +1,6 @@
 """One conversion in a process of its own: ``python -m edgese.conversion.worker JOB.json``.
 
-Standard input is the line to the parent: its first line says that the program is there, and its end
+Standard input is the line to the parent: its first byte says that the program is there, and its end
 that the parent is gone. Standard output carries events as JSON lines; whatever libraries print goes
 to the log, which is standard error.
 """
@@ -63,9 +63,11 @@ def main() -> None:
 
 
 def _listen(begin: threading.Event) -> None:
-    if sys.stdin.buffer.readline():
+    # Not through sys.stdin: its lock, held by a thread that waits, aborts the interpreter's exit.
+    if os.read(0, 1):
         begin.set()
-        sys.stdin.buffer.read()
+        while os.read(0, 1):
+            pass
     # The parent is gone without having killed this group, so nobody waits for the result.
     os.killpg(0, signal.SIGKILL)
 

@@ -1,6 +1,6 @@
-"""Runtimes and their file formats: one module each, all with the functions of `edgese.protocols.Target`.
+"""Runtimes and their file formats: a module each, all with what `edgese.protocols.Target` says.
 
-Importing this package loads none of the runtimes; each module imports its own inside its functions.
+Importing this package loads none of the runtimes: each module imports its own in its functions.
 """
 
 import difflib
@@ -24,8 +24,8 @@ TARGETS: Final[dict[str, Target]] = {
 def target_module(name: str) -> Target:
     """The target of a name; one that is not built in is looked for among installed packages.
 
-    A package offers one as an entry point of the group "edgese.targets" whose value is a module with
-    the functions of `edgese.protocols.Target`, together with a file ``targets/<name>.toml``.
+    A package offers one as an entry point of the group "edgese.targets": a module that fits
+    `edgese.protocols.Target`. Its facts are a file ``targets/<name>.toml``.
 
     Raises:
         ConfigError: there is none of that name; the nearest ones are told.

@@ -1,6 +1,5 @@
 """Any number of pictures through an artifact whose batch is fixed."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +7,8 @@ from edgese.errors import InputError
 from edgese.protocols import Predictor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 

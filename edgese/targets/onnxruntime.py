@@ -68,7 +68,6 @@ def convert(
     progress("load the exporter", 0.0)
     prepare()
     shape, result = input_shape(program), output_shape(program)
-    from onnxscript.ir.serde import SerdeError
     from torch.onnx import OnnxExporterError
 
     try:
@@ -90,7 +89,7 @@ def convert(
             raise ConversionError("torch.onnx.export made no model.", hint="Try another target.")
         progress("write", 0.9)
         exported.save(str(dest), external_data=False)
-    except (OnnxExporterError, SerdeError, RuntimeError, ValueError, TypeError) as error:
+    except (OnnxExporterError, RuntimeError, ValueError, TypeError) as error:
         told = str(error).strip().splitlines()
         raise ConversionError(
             f"torch.onnx.export refused the program: {told[0] if told else type(error).__name__}",
@@ -111,7 +110,7 @@ def inspect(artifact: Path, delegate: str) -> OperatorReport:
     """
     name = known_delegate(NAME, delegate)
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no types
 
     try:
         model = onnx.load(str(artifact))

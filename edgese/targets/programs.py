@@ -1,4 +1,4 @@
-"""What the targets need of an exported program: its shapes, its half-precision form, cheap copies."""
+"""What the targets need of exported programs: shapes, a half-precision form, cheap copies."""
 
 import copyreg
 from collections.abc import Iterator
@@ -78,8 +78,8 @@ def evaluating(module: "nn.Module") -> "nn.Module":
 def shared_provenance() -> Iterator[None]:
     """Lets copies of a graph share the record of where each node came from.
 
-    Each pass over a graph copies that record, which grows with each pass: an eighth of the time that
-    lowering EfficientNet-B0 to ExecuTorch takes. Nobody writes to it, so sharing is copying.
+    Each pass over a graph copies that record, which grows with each pass: an eighth of the time
+    that lowering EfficientNet-B0 to ExecuTorch takes. Nobody writes to it, so it can be shared.
     `copyreg` is where Python lets a type's copying be decided; a string means "as it is".
     """
     from torch.fx.traceback import NodeSource

@@ -1,8 +1,8 @@
 """Reads ExecuTorch's program files: what is called, and what a delegate holds.
 
 Sources: executorch 1.4.1, exir/_serialize/program.fbs, schema/extended_header.h,
-backends/xnnpack/serialization/{runtime_schema.fbs,xnnpack_graph_serialize.py}. The format keeps field
-numbers and union tags; reading it here saves the four seconds that importing its Python takes.
+backends/xnnpack/serialization/{runtime_schema.fbs,xnnpack_graph_serialize.py}. The formats keep
+field numbers and union tags; reading them here saves the four seconds of importing their Python.
 """
 
 import struct
@@ -25,13 +25,54 @@ _XNNPACK_MAGIC: Final = b"XH00"
 _IN_SEGMENT: Final = 1
 # The members of XNodeUnion in their order; the tag of the first is 1.
 _XNNPACK_NODES: Final = (
-    "add fully_connected softmax sigmoid static_transpose clamp conv2d div static_resize_bilinear2d "
-    "static_constant_pad avg_pooling2d minimum depthwise_conv2d max_pooling2d multiply subtract "
-    "floor convert global_avg_pooling2d static_reshape arg_max_pooling2d square_root ceiling "
-    "hardswish leaky_relu maximum negate square elu abs prelu concatenate2 concatenate3 "
-    "concatenate4 static_slice scaled_dot_product_attention batch_matrix_multiply concatenate5 "
-    "conv_transpose2d reciprocal_square_root log gelu tanh exp sin copy cos"
-).split()
+    "add",
+    "fully_connected",
+    "softmax",
+    "sigmoid",
+    "static_transpose",
+    "clamp",
+    "conv2d",
+    "div",
+    "static_resize_bilinear2d",
+    "static_constant_pad",
+    "avg_pooling2d",
+    "minimum",
+    "depthwise_conv2d",
+    "max_pooling2d",
+    "multiply",
+    "subtract",
+    "floor",
+    "convert",
+    "global_avg_pooling2d",
+    "static_reshape",
+    "arg_max_pooling2d",
+    "square_root",
+    "ceiling",
+    "hardswish",
+    "leaky_relu",
+    "maximum",
+    "negate",
+    "square",
+    "elu",
+    "abs",
+    "prelu",
+    "concatenate2",
+    "concatenate3",
+    "concatenate4",
+    "static_slice",
+    "scaled_dot_product_attention",
+    "batch_matrix_multiply",
+    "concatenate5",
+    "conv_transpose2d",
+    "reciprocal_square_root",
+    "log",
+    "gelu",
+    "tanh",
+    "exp",
+    "sin",
+    "copy",
+    "cos",
+)
 
 
 class Call(IntEnum):

@@ -141,7 +141,9 @@ def _lowered(program: "ExportedProgram", shape: tuple[int, ...], output: str) ->
     import litert_torch
     import torch
 
-    module = _channels_last(program.module(check_guards=False), output)
+    network = program.module(check_guards=False)
+    _pad_pools_with_zeros(network)
+    module = _channels_last(network, output)
     try:
         with shared_provenance():
             converted = litert_torch.convert(module, sample_kwargs={INPUT: torch.zeros(shape)})
@@ -174,6 +176,29 @@ def _channels_last(network: "nn.Module", output: str) -> "nn.Module":
             return {output: self.network(input.permute(0, 3, 1, 2))}
 
     return evaluating(ChannelsLast())
+
+
+def _pad_pools_with_zeros(network: Any) -> None:  # noqa: ANN401  # a torch.fx.GraphModule
+    """Pads before a max pool with zeros, in place, where nothing below zero comes in.
+
+    torch pads with minus infinity, for which XNNPACK has no operator; over values from zero up both
+    are the same. A pool that rounds its size up places its last window otherwise, and stays.
+    """
+    import torch
+
+    aten = torch.ops.aten
+    from_zero = (aten.relu.default, aten.relu_.default, aten.sigmoid.default, aten.relu6.default)
+    graph = network.graph
+    for pool in graph.find_nodes(op="call_function", target=aten.max_pool2d.default):
+        source, kernel, stride, padding, *rest = (*pool.args, None, None, None)[:6]
+        if not padding or not any(padding) or any(rest) or source.target not in from_zero:
+            continue
+        high, wide = padding if len(padding) == 2 else (*padding, *padding)
+        with graph.inserting_before(pool):
+            around = [wide, wide, high, high]
+            padded = graph.call_function(aten.constant_pad_nd.default, (source, around, 0.0))
+        pool.args = (padded, kernel, stride)
+    network.recompile()
 
 
 def _with_half_weights(content: bytes) -> bytes:

@@ -7,11 +7,13 @@ They stand in the tables of both the test's process and the workers', which load
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 from edgese.errors import ConversionError
 from edgese.records.artifact import Interface, OperatorReport, TensorInfo
+from edgese.targets.requests import check_request
 
 FACTS = """
 name = "{name}"
@@ -34,7 +36,7 @@ def target(name):
     return SimpleNamespace(
         NAME=name,
         prepare=lambda: None,
-        check=lambda *_: None,
+        check=partial(check_request, name),
         convert=globals().get(f"_{name}", _saved),
         inspect=_inspect,
         unavailable=lambda: "it runs nowhere" if name == "absent" else "",

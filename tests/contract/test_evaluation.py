@@ -1,13 +1,15 @@
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from edgese.catalog import recipe, target_facts
 from edgese.data import preprocessing
 from edgese.data.embedded import sample_pictures
-from edgese.errors import ConfigError, InputError
+from edgese.errors import ConfigError, InputError, StoreError
 from edgese.evaluation.api import classify, evaluate
 from edgese.evaluation.comparison import agreement
 from edgese.evaluation.subjects import Subject, find_subject
@@ -16,12 +18,27 @@ from edgese.models.registry import find_model
 from edgese.models.untrained import plausible
 from edgese.models.weights import save_weights
 from edgese.protocols import Predictor
-from edgese.records.artifact import ModelCard, WeightsInfo
+from edgese.records.artifact import (
+    Interface,
+    Manifest,
+    ModelCard,
+    OperatorReport,
+    Parity,
+    TargetOptions,
+    TensorInfo,
+    WeightsInfo,
+)
 from edgese.records.evaluation import Evaluation
 from edgese.records.model import Preprocessing
+from edgese.store import manifest_path, sha256_of, write_record
+from edgese.targets import TARGETS
 
 COLOURS = ("red", "lime", "blue", "white", "black", "gray")
 PREPROCESSING = Preprocessing(height=4, width=4, crop=1.0, mean=(0, 0, 0), std=(1, 1, 1))
+INTERFACE = Interface(
+    input=TensorInfo(name="image", shape=(1, 4, 4, 3), layout="NHWC", dtype="float32"),
+    output=TensorInfo(name="logits", shape=(1, 6), layout="NC", dtype="float32"),
+)
 
 
 def nearest_colour(pictures: np.ndarray) -> np.ndarray:
@@ -227,3 +244,79 @@ def test_a_missing_manifest_is_an_input_error(tmp_path):
     (tmp_path / "x.tflite").touch()
     with pytest.raises(InputError, match=r"x\.tflite\.json cannot be read"):
         find_subject(tmp_path / "x.tflite")
+
+
+def artifact(folder: Path, target: str = "tflite", *, trained: bool = True) -> Path:
+    """A file with a manifest that describes it; nobody executes it."""
+    path = folder / f"x{target_facts(target).suffix}"
+    path.write_bytes(b"content")
+    subject = colours()
+    manifest = Manifest(
+        artifact=path.name,
+        sha256=sha256_of(path),
+        size_bytes=7,
+        target=target,
+        delegate="xnnpack",
+        recipe=recipe("fp16"),
+        model=subject.card,
+        spec=None,
+        weights=WeightsInfo(source="w", sha256="", naming="edgese", trained=trained),
+        options=TargetOptions(),
+        interface=INTERFACE,
+        operators=OperatorReport(operators={}, delegate="xnnpack", partitions=1),
+        parity=Parity(verdict="passed"),
+        program_sha256="",
+        toolchain={},
+        edgese="0",
+        created="",
+    )
+    write_record(manifest, manifest_path(path))
+    return path
+
+
+def runtime(reason: str = "", load: Callable[..., Predictor] | None = None) -> SimpleNamespace:
+    return SimpleNamespace(unavailable=lambda: reason, load=load)
+
+
+def test_an_artifact_is_loaded_and_described_as_its_manifest_says(patches, monkeypatch):
+    asked = []
+
+    def load(path: Path, interface: Interface, *, threads: int) -> Predictor:
+        asked.append((path, interface, threads))
+        return nearest_colour
+
+    monkeypatch.setitem(TARGETS, "tflite", runtime(load=load))
+    path = artifact(patches)
+    data = patches / "labels.csv"
+    data.write_text("file,label\nred/0.png,red\nblue/0.png,blue\n")
+    found = evaluate(path, data, threads=3)
+    assert asked == [(path, INTERFACE, 3)]
+    assert found.top1.share == 1.0
+    assert (found.target, found.recipe, found.delegate) == ("tflite", "fp16", "xnnpack")
+    assert (found.subject, found.artifact_sha256) == (str(path), sha256_of(path))
+
+
+def test_an_artifact_that_changed_since_is_a_store_error(tmp_path):
+    path = artifact(tmp_path)
+    path.write_bytes(b"other")
+    with pytest.raises(StoreError, match="not what its manifest describes"):
+        find_subject(path)
+
+
+def test_an_untrained_artifact_has_no_accuracy(tmp_path, monkeypatch):
+    monkeypatch.setitem(TARGETS, "tflite", runtime())
+    with pytest.raises(ConfigError, match="UNTRAINED"):
+        find_subject(artifact(tmp_path, trained=False))
+
+
+def test_an_artifact_that_this_host_cannot_execute_is_refused_with_the_reason(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setitem(TARGETS, "coreml", runtime("Core ML needs macOS."))
+    with pytest.raises(ConfigError, match=r"cannot be executed .*: Core ML needs macOS\."):
+        find_subject(artifact(tmp_path, "coreml"))
+
+
+def test_weights_beside_an_artifact_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="has its own inside"):
+        find_subject(artifact(tmp_path), "imagenet")

@@ -1,0 +1,297 @@
+"""Core ML programs (.mlpackage); converted everywhere, executed on Apple systems only.
+
+Where they cannot be executed, `validate` holds the saved program against what was asked for.
+"""
+
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from edgese.errors import ConfigError, ConversionError, DeviceError
+from edgese.protocols import Predictor, Progress
+from edgese.records.artifact import (
+    Interface,
+    ModelCard,
+    OperatorReport,
+    Recipe,
+    TargetOptions,
+    TensorInfo,
+)
+from edgese.records.model import Preprocessing
+from edgese.targets import mlclassifier, mlpackage
+from edgese.targets.batches import predictor, unreadable
+from edgese.targets.programs import INPUT, evaluating, input_shape, output_name, output_shape
+from edgese.targets.requests import check_request, known_delegate
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+    from torch.export import ExportedProgram
+
+NAME: Final = "coreml"
+_TITLE: Final = "Core ML"
+DEPLOYMENT_TARGET: Final = "iOS17"
+# Names that coremltools 9 knows, oldest first, from the first on that has fp16 inputs.
+DEPLOYMENT_TARGETS: Final = (
+    "iOS16",
+    "macOS13",
+    "iOS17",
+    "macOS14",
+    "iOS18",
+    "macOS15",
+    "iOS26",
+    "macOS26",
+)
+COMPUTE_UNITS: Final = {
+    "all": "ALL",
+    "cpu_only": "CPU_ONLY",
+    "cpu_and_gpu": "CPU_AND_GPU",
+    "cpu_and_ne": "CPU_AND_NE",
+}
+PREPROCESSING_KEY: Final = "edgese.preprocessing"
+COMPUTE_UNITS_KEY: Final = "edgese.compute_units"
+
+
+def prepare() -> None:
+    """Imports the converter."""
+    mlpackage.import_coremltools()
+
+
+def check(card: ModelCard, recipe: Recipe, options: TargetOptions) -> None:
+    """Raises ConfigError where Core ML cannot do what is asked."""
+    check_request(NAME, card, recipe, options)
+    if options.deployment_target not in ("", *DEPLOYMENT_TARGETS):
+        raise ConfigError(
+            f"There is no deployment target {options.deployment_target!r}.",
+            hint=f"Known: {', '.join(DEPLOYMENT_TARGETS)}.",
+        )
+    if options.compute_units not in ("", *COMPUTE_UNITS):
+        raise ConfigError(
+            f"There are no compute units {options.compute_units!r}.",
+            hint=f"Known: {', '.join(COMPUTE_UNITS)}.",
+        )
+    if options.image_input and options.batch != 1:
+        raise ConfigError(
+            f"A Core ML image input holds one picture, not a batch of {options.batch}.",
+            hint="Leave out the batch or the image input.",
+        )
+    if len(set(card.labels)) != len(card.labels):
+        twice = next(label for label in card.labels if card.labels.count(label) > 1)
+        raise ConfigError(
+            f"Two classes of {card.name} have the label {twice!r}; Core ML tells them by it.",
+            hint="Give each class a label of its own.",
+        )
+
+
+def convert(
+    program: "ExportedProgram",
+    card: ModelCard,
+    recipe: Recipe,
+    options: TargetOptions,
+    dest: Path,
+    progress: Progress,
+) -> Interface:
+    """Writes an ML program and validates its structure.
+
+    Input and output are fp32 with either recipe; ``options.image_input`` makes the input a picture.
+    With labels it is a classifier: beside the logits it gives "label" and all probabilities.
+
+    Raises:
+        ConversionError: coremltools refused the program, or made another than was asked for.
+    """
+    check(card, recipe, options)
+    progress("load coremltools", 0.0)
+    prepare()
+    progress("decompose", 0.2)
+    shape, result = input_shape(program), output_shape(program)
+    if options.image_input:
+        program = _normalizing(program, card.preprocessing)
+    program = program.run_decompositions({})
+    progress("convert to Core ML", 0.4)
+    model = _converted(program, shape, card, recipe, options)
+    _describe(model, card, options)
+    progress("write", 0.9)
+    mlpackage.save(model, dest)
+    interface = Interface(
+        input=TensorInfo(
+            name=INPUT,
+            shape=shape,
+            layout="NCHW",
+            dtype="image" if options.image_input else "float32",
+        ),
+        output=TensorInfo(name=output_name(card), shape=result, layout="NC", dtype="float32"),
+    )
+    validate(dest, interface)
+    return interface
+
+
+def validate(artifact: Path, interface: Interface) -> None:
+    """Holds the saved program against what was asked for; needs no Apple system.
+
+    Raises:
+        ConversionError: input, output, operators or weights are not what they should be.
+        InputError: not a readable artifact.
+    """
+    faults = mlpackage.faults(mlpackage.read(artifact), interface)
+    if faults:
+        raise ConversionError(
+            f"coremltools made a program whose structure is wrong: {'; '.join(faults)}.",
+            hint="The artifact was not kept. Please report it with the model's spec.",
+        )
+
+
+def inspect(artifact: Path, delegate: str) -> OperatorReport:
+    """Counts the operators of the program; constants are not among them.
+
+    Which unit executes which is decided when the program is loaded on a device.
+
+    Raises:
+        ConfigError: another delegate than Core ML itself.
+        InputError: not a readable artifact.
+    """
+    name = known_delegate(NAME, delegate)
+    return OperatorReport(
+        operators=dict(mlpackage.operators(mlpackage.read(artifact))), delegate=name, partitions=1
+    )
+
+
+def unavailable() -> str:
+    """Why this host cannot execute Core ML programs; "" on a Mac."""
+    if platform.system() == "Darwin":
+        return ""
+    return "Core ML runs on Apple systems only; the program's structure was checked instead."
+
+
+def load(artifact: Path, interface: Interface, *, threads: int) -> Predictor:  # noqa: ARG001  # the seam's
+    """The artifact in Core ML; how many threads it takes is Core ML's own decision.
+
+    This path has not been tested: it needs a Mac.
+
+    Raises:
+        InputError: not a readable artifact.
+        DeviceError: this host is no Apple system.
+    """
+    package = mlpackage.read(artifact)
+    if reason := unavailable():
+        raise DeviceError(reason, hint="Load the package on a Mac, or choose another target.")
+    import coremltools
+
+    metadata = package.spec.description.metadata.userDefined
+    units = COMPUTE_UNITS[metadata[COMPUTE_UNITS_KEY]]
+    try:
+        model = coremltools.models.MLModel(
+            str(artifact), compute_units=coremltools.ComputeUnit[units]
+        )
+    except (RuntimeError, ValueError, OSError) as error:
+        raise unreadable(artifact, _TITLE, error) from error
+    source, output = interface.input, interface.output.name
+    preprocessing = Preprocessing.from_json(metadata[PREPROCESSING_KEY], artifact)
+
+    def run(pictures: "NDArray[np.float32]") -> "NDArray[np.float32]":
+        given = _picture(pictures[0], preprocessing) if source.dtype == "image" else pictures
+        logits: NDArray[np.float32] = model.predict({source.name: given})[output]
+        return logits
+
+    batch, channels, height, width = source.shape
+    return predictor(run, (channels, height, width), batch)
+
+
+def _converted(
+    program: "ExportedProgram",
+    shape: tuple[int, ...],
+    card: ModelCard,
+    recipe: Recipe,
+    options: TargetOptions,
+) -> Any:  # noqa: ANN401  # coremltools is untyped
+    import coremltools as ct
+    import numpy as np
+
+    classifier = mlclassifier.config(card.labels) if card.labels else None
+    tensor = (
+        ct.ImageType(name=INPUT, shape=shape, color_layout=ct.colorlayout.RGB)
+        if options.image_input
+        else ct.TensorType(name=INPUT, shape=shape, dtype=np.float32)
+    )
+    try:
+        return ct.convert(
+            program,
+            inputs=[tensor],
+            outputs=[ct.TensorType(name=output_name(card), dtype=np.float32)],
+            classifier_config=classifier,
+            pass_pipeline=mlclassifier.pipeline() if classifier else ct.PassPipeline.DEFAULT,
+            convert_to="mlprogram",
+            minimum_deployment_target=ct.target[options.deployment_target or DEPLOYMENT_TARGET],
+            compute_precision=ct.precision.FLOAT16
+            if recipe.precision == "fp16"
+            else ct.precision.FLOAT32,
+            compute_units=ct.ComputeUnit[COMPUTE_UNITS[options.compute_units or "all"]],
+            skip_model_load=True,
+        )
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        told = str(error).strip().splitlines()
+        raise ConversionError(
+            f"coremltools refused the program: {told[0] if told else type(error).__name__}",
+            hint="Write the operator that it names as others that mean the same.",
+        ) from error
+
+
+def _describe(model: Any, card: ModelCard, options: TargetOptions) -> None:  # noqa: ANN401  # untyped
+    """What Xcode shows, and what `load` needs; author and licence are the user's to fill in."""
+    import json
+
+    p = card.preprocessing
+    what = f"{card.classes} classes" if card.classes else "features"
+    model.short_description = f"{card.name}, {what}, {p.height} x {p.width} pixels"
+    model.user_defined_metadata[PREPROCESSING_KEY] = json.dumps(p.to_dict())
+    model.user_defined_metadata[COMPUTE_UNITS_KEY] = options.compute_units or "all"
+    model.input_description[INPUT] = (
+        "An RGB picture, resized and cropped; it is normalized inside."
+        if options.image_input
+        else f"RGB in 0..1, minus {p.mean}, divided by {p.std}."
+    )
+    model.output_description[output_name(card)] = (
+        "One score for each class, before softmax." if card.classes else "Pooled features."
+    )
+
+
+def _normalizing(program: "ExportedProgram", preprocessing: Preprocessing) -> "ExportedProgram":
+    """The program for values in 0..255 in place of normalized ones.
+
+    Core ML's own image scale is one number for all channels, and folding the mean into the first
+    convolution would be wrong where that one pads with zeros. So it is an operator of its own.
+    """
+    import torch
+    from torch import nn
+
+    def across_channels(values: list[float]) -> "Tensor":
+        return torch.tensor(values, dtype=torch.float64).float().reshape(1, 3, 1, 1)
+
+    class Normalizing(nn.Module):
+        scale: "Tensor"
+        offset: "Tensor"
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = program.module(check_guards=False)
+            mean, std = preprocessing.mean, preprocessing.std
+            self.register_buffer("scale", across_channels([1 / (255 * s) for s in std]))
+            self.register_buffer(
+                "offset", across_channels([-m / s for m, s in zip(mean, std, strict=True)])
+            )
+
+        def forward(self, x: "Tensor") -> "Tensor":
+            y: Tensor = self.network(x * self.scale + self.offset)
+            return y
+
+    return torch.export.export(evaluating(Normalizing()), (torch.zeros(input_shape(program)),))
+
+
+def _picture(values: "NDArray[np.float32]", preprocessing: Preprocessing) -> Any:  # noqa: ANN401  # PIL's
+    """A normalized picture (3, H, W) as the one that it was made from."""
+    import numpy as np
+    from PIL import Image
+
+    mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
+    pixels = (values.transpose(1, 2, 0) * std + mean) * 255
+    return Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))

@@ -1,0 +1,39 @@
+"""Fixtures that several kinds of tests share."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def torchvision_operators():
+    """Makes torchvision importable beside any torch: stand-ins where its compiled part cannot load.
+
+    torchvision's wheel for GPUs does not load beside torch's for CPUs, and then its import fails
+    over three detection operators that no classifier uses.
+    """
+    torch = pytest.importorskip("torch")
+    found = importlib.util.find_spec("torchvision")
+    if found is None or found.origin is None:
+        pytest.skip("torchvision is not installed")
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    try:
+        torch.ops.load_library(Path(found.origin).parent / "_C.so")
+    except OSError:
+        for name in ("nms", "qnms", "roi_align"):
+            library.define(f"{name}(Tensor dets) -> Tensor")
+    # The operators live as long as the library object.
+    return library
+
+
+@pytest.fixture(scope="session")
+def torchvision_reference(torchvision_operators):  # noqa: ARG001  # it makes the import work
+    """torchvision.models, to compare with."""
+    return pytest.importorskip("torchvision.models")
+
+
+@pytest.fixture(scope="session")
+def timm_reference(torchvision_operators):  # noqa: ARG001  # timm imports torchvision
+    """Timm, to compare with."""
+    return pytest.importorskip("timm")
