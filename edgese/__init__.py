@@ -1,4 +1,4 @@
-"""EfficientNet and SE-ResNet to ExecuTorch, Core ML, TFLite and ONNX Runtime, verified and measured.
+"""EfficientNet and SE-ResNet as verified artifacts for four mobile runtimes, measured.
 
 ::
 
@@ -7,7 +7,7 @@
     rows = edgese.convert("efficientnet_lite0", "all", weights="imagenet")
     result = edgese.profile([row.artifact for row in rows if row.target != "coreml"])
 
-Names are loaded when they are first used, so that importing edgese needs neither torch nor a runtime.
+Names are loaded when they are first used: importing edgese needs neither torch nor a runtime.
 """
 
 from importlib import import_module

@@ -16,7 +16,7 @@ from edgese.targets import target_module
 MODEL: Final = "efficientnet_lite0"
 WEIGHTS: Final = "imagenet"
 # Enough for a median that holds on a quiet machine, and short enough to watch.
-BLOCKS: Final = 10
+BLOCKS: Final = 12
 MIN_TIME_S: Final = 1.0
 
 

@@ -37,3 +37,17 @@ def torchvision_reference(torchvision_operators):  # noqa: ARG001  # it makes th
 def timm_reference(torchvision_operators):  # noqa: ARG001  # timm imports torchvision
     """Timm, to compare with."""
     return pytest.importorskip("timm")
+
+
+@pytest.fixture
+def one_thread():
+    """Torch on a single thread: small networks gain little from more, and lose much on a busy host.
+
+    OpenMP's threads wait for each other at the end of every operator; where another process has a
+    core, that costs its whole time slice.
+    """
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -22,7 +22,7 @@ def demo(
     from edgese.cli.profile import show_profiles
     from edgese.demonstration import demonstrate
 
-    with ui.bars([]) as show:
+    with ui.quiet_libraries(), ui.bars([]) as show:
         shown = demonstrate(out, show)
     if json:
         ui.echo_json(shown)

@@ -68,7 +68,7 @@ def evaluate(
         )
     names = subjects or [project.subject(None)]
     given = weights or project.weights()
-    with ui.bars(names) as show:
+    with ui.quiet_libraries(), ui.bars(names) as show:
 
         def evaluated(name: str) -> "Evaluation":
             return run(

@@ -3,7 +3,9 @@
 Results go to stdout, progress to stderr, so that a pipe gets results alone.
 """
 
+import os
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Literal, Protocol
@@ -102,6 +104,33 @@ def _lines() -> Bars:
             note(f"{work}: {stage} ({fraction:.0%})")
 
     return show
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keeps away what native libraries print, and shows it on stderr where the block fails.
+
+    Runtimes announce their delegates and processors with every load, some of them on stdout, where
+    results go. Python's own stderr stays; its stdout is not for use inside.
+    """
+    real_out, real_err, stream = os.dup(1), os.dup(2), sys.stderr
+    with tempfile.TemporaryFile() as log, os.fdopen(real_err, "w", buffering=1) as screen:
+        sys.stdout.flush()
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        sys.stderr = screen
+        try:
+            yield
+        except Exception:
+            log.seek(0)
+            screen.write(log.read().decode(errors="replace"))
+            raise
+        finally:
+            screen.flush()
+            os.dup2(real_out, 1)
+            os.dup2(real_err, 2)
+            os.close(real_out)
+            sys.stderr = stream
 
 
 def count(number: float) -> str:

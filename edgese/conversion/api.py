@@ -222,7 +222,7 @@ def _rows(order: Order, plans: Sequence[TargetPlan]) -> Iterator[ConversionOutco
     left = _without(left, lacking)
     if not left:
         return
-    with workplace(order, left) as folder:
+    with workplace(order, left) as folder, store.writing(folder):
         # Whoever worked here before may have made some of them.
         cached = tuple(_from_cache(order, left))
         yield from cached
@@ -290,7 +290,8 @@ def _terminated_like_interrupted() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        # None stands for a handler that was not installed from Python.
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _silent(target: str, stage: str, fraction: float) -> None:

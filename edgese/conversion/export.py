@@ -1,6 +1,7 @@
 """Exports a network once for all targets, with its logits for the reference pictures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ def export_program(
     pictures: "NDArray[np.float32]",
     weights: WeightsInfo,
     folder: Path,
+    threads: int,
     on_stage: Callable[[str], None],
 ) -> ProgramRecord:
     """Writes the exported program and the reference into ``folder``.
@@ -35,6 +37,7 @@ def export_program(
         network: in eval mode.
         name: of the model.
         pictures: (count, 3, height, width).
+        threads: of torch; the other cores belong to the workers that start meanwhile.
         on_stage: told what is done now.
 
     Raises:
@@ -46,7 +49,7 @@ def export_program(
 
     from edgese.models.folding import folded
 
-    with store.writing(folder):
+    with store.writing(folder), _torch_threads(threads):
         on_stage("compute the reference")
         np.savez(folder / REFERENCE, pictures=pictures, logits=logits_of(network, pictures, batch))
         on_stage("export the program")
@@ -101,6 +104,19 @@ def logits_of(
                 )
             rows.append(output.float().numpy()[: len(chunk)])
     return np.concatenate(rows)
+
+
+@contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    # More threads than free cores wait for each other in loops that take the time of the others.
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _first_line(error: Exception) -> str:

@@ -90,7 +90,7 @@ def converted(
     with Pool(
         waiting, limits, lambda target, news: order.report(target, news.stage, news.fraction)
     ) as pool:
-        program = known[1] if known else _exported(order, plans, program_folder)
+        program = known[1] if known else _exported(order, plans, program_folder, limits.threads)
         for ended in pool.ended():
             plan = by_target[ended.job.target]
             row = _outcome(order, plan, program, ended)
@@ -133,7 +133,9 @@ def _waiting(
     )
 
 
-def _exported(order: Order, plans: Sequence[TargetPlan], folder: Path) -> ProgramRecord:
+def _exported(
+    order: Order, plans: Sequence[TargetPlan], folder: Path, threads: int
+) -> ProgramRecord:
     def on_stage(stage: str) -> None:
         for plan in plans:
             order.report(plan.facts.name, stage, 0.0)
@@ -148,6 +150,7 @@ def _exported(order: Order, plans: Sequence[TargetPlan], folder: Path) -> Progra
         pictures=prepared(order.pictures, order.subject.card.preprocessing),
         weights=weights,
         folder=folder,
+        threads=threads,
         on_stage=on_stage,
     )
 

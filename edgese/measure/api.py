@@ -3,7 +3,9 @@
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
+from statistics import median
 
 from edgese import __version__
 from edgese.devices import find_device
@@ -12,9 +14,10 @@ from edgese.measure.cautions import cautions
 from edgese.measure.job import (
     RUNNER,
     RunArtifact,
+    RunLaunch,
     Subject,
-    facts_of,
     failure_message,
+    launches_of,
     measuring_job,
     parsed,
 )
@@ -25,6 +28,7 @@ from edgese.protocols import Device, Progress
 from edgese.records.measurement import (
     Block,
     DeviceInfo,
+    Launch,
     MeasurePlan,
     Profile,
     ProfileFailure,
@@ -40,6 +44,7 @@ def profile(
     *,
     device: str | Device = "host",
     threads: int | None = None,
+    launches: int = _DEFAULTS.launches,
     blocks: int = _DEFAULTS.blocks,
     min_runs: int = _DEFAULTS.min_runs,
     min_time_s: float = _DEFAULTS.min_time_s,
@@ -51,15 +56,17 @@ def profile(
     """Measures latency and memory of artifacts in their real runtimes.
 
     Several artifacts are measured in interleaved blocks, so that what disturbs the machine disturbs
-    all of them; ratios are told against the first one. All are loaded at the same time.
+    all of them, and each in several processes after another; ratios are told against the first
+    artifact. All are loaded at the same time.
 
     Args:
         artifacts: paths of artifacts with their manifests; one may be there twice.
         device: a name, or something that behaves like a module in `edgese.devices`.
         threads: for each runtime; None takes the physical cores, at most four.
-        blocks: of each artifact.
+        launches: new processes of each artifact, one after the other.
+        blocks: of each artifact, over all its launches; a multiple of them.
         min_runs, min_time_s: of each artifact over all its blocks; both are reached.
-        warmup_runs, warmup_time_s: of each artifact before; both are reached.
+        warmup_runs, warmup_time_s: of each launch before it counts; both are reached.
         timeout_s: for all of it.
 
     Raises:
@@ -80,6 +87,7 @@ def profile(
     plan = checked(
         MeasurePlan(
             threads=default_threads(info) if threads is None else threads,
+            launches=launches,
             blocks=blocks,
             min_runs=min_runs,
             min_time_s=min_time_s,
@@ -88,6 +96,7 @@ def profile(
             timeout_s=timeout_s,
         ),
         info,
+        len(artifacts),
     )
     job = measuring_job(subjects, plan, RUNNER.read_bytes())
     result = parsed(place.run(job, _hearing(progress)), plan, len(subjects), info.name)
@@ -152,17 +161,11 @@ def _profile(
     subject: Subject, run: RunArtifact, plan: MeasurePlan, info: DeviceInfo, throttled: int | None
 ) -> Profile:
     manifest = subject.manifest
-    facts = facts_of(run, info.name)
-    blocks = tuple(
-        Block(
-            start_ms=block.start_ns / 1e6,
-            samples_ns=block.samples_ns,
-            frequency_mhz=block.frequency_mhz,
-        )
-        for block in run.blocks
-    )
+    told = launches_of(run, info.name)
+    launches = tuple(map(_launch, told))
+    blocks = tuple(chain.from_iterable(launch.blocks for launch in launches))
     latency = summary(blocks)
-    first_run_ms = facts.first_run_ns / 1e6
+    first_run_ms = median(launch.first_run_ms for launch in launches)
     pixels = manifest.model.preprocessing
     counts = cost(manifest.spec, pixels.height, pixels.width) if manifest.spec else None
     batch = manifest.interface.input.shape[0]
@@ -180,19 +183,36 @@ def _profile(
         source="measured",
         device=info,
         threads=plan.threads,
-        import_ms=facts.import_ns / 1e6,
-        load_ms=facts.load_ns / 1e6,
+        load_ms=median(launch.load_ms for launch in launches),
         first_run_ms=first_run_ms,
         latency=latency,
         throughput_per_s=1000 * batch / latency.mean_ms,
-        memory_before_load_mb=facts.memory_before_load_bytes / 2**20,
-        peak_memory_mb=facts.peak_memory_bytes / 2**20,
-        peak_since_load=facts.peak_since_load,
-        overhead_ns=facts.overhead_ns,
+        memory_before_load_mb=median(launch.memory_before_load_mb for launch in launches),
+        peak_memory_mb=max(launch.peak_memory_mb for launch in launches),
         throttle_events=throttled,
-        versions=facts.versions,
+        versions=told[0].versions,
         cautions=cautions(blocks, first_run_ms, throttled),
-        blocks=blocks,
+        launches=launches,
         macs=counts.macs if counts else None,
         parameters=counts.parameters if counts else None,
+    )
+
+
+def _launch(told: RunLaunch) -> Launch:
+    return Launch(
+        import_ms=told.import_ns / 1e6,
+        load_ms=told.load_ns / 1e6,
+        first_run_ms=told.first_run_ns / 1e6,
+        memory_before_load_mb=told.memory_before_load_bytes / 2**20,
+        peak_memory_mb=told.peak_memory_bytes / 2**20,
+        peak_since_load=told.peak_since_load,
+        overhead_ns=told.overhead_ns,
+        blocks=tuple(
+            Block(
+                start_ms=block.start_ns / 1e6,
+                samples_ns=block.samples_ns,
+                frequency_mhz=block.frequency_mhz,
+            )
+            for block in told.blocks
+        ),
     )

@@ -32,8 +32,16 @@ class Subject(Record, frozen=True):
     manifest: Manifest
 
 
-class RunFacts(Record, frozen=True):
-    """What the runner tells of one artifact besides its samples."""
+class RunBlock(Record, frozen=True):
+    """The samples of one block as the runner tells them."""
+
+    start_ns: int
+    samples_ns: tuple[int, ...]
+    frequency_mhz: float | None
+
+
+class RunLaunch(Record, frozen=True):
+    """What the runner tells of one process that measured to its end."""
 
     import_ns: int
     versions: dict[str, str]
@@ -43,14 +51,7 @@ class RunFacts(Record, frozen=True):
     first_run_ns: int
     overhead_ns: float
     peak_memory_bytes: int
-
-
-class RunBlock(Record, frozen=True):
-    """The samples of one block as the runner tells them."""
-
-    start_ns: int
-    samples_ns: tuple[int, ...]
-    frequency_mhz: float | None
+    blocks: tuple[RunBlock, ...]
 
 
 class RunFailure(Record, frozen=True):
@@ -62,11 +63,11 @@ class RunFailure(Record, frozen=True):
 
 
 class RunArtifact(Record, frozen=True):
-    """One artifact in the runner's result; ``facts`` are those told before a failure."""
+    """One artifact in the runner's result; its last launch is not complete where it failed."""
 
     id: str
-    facts: dict[str, Any]
-    blocks: tuple[RunBlock, ...]
+    runs_per_block: int
+    launches: tuple[dict[str, Any], ...]
     failure: RunFailure | None
 
 
@@ -85,13 +86,14 @@ def measuring_job(subjects: Sequence[Subject], plan: MeasurePlan, runner: bytes)
     Args:
         runner: content of ``runner.py``.
     """
-    artifacts = [
+    artifacts: list[dict[str, Any]] = [
         {
             "id": str(number),
             "name": Path(subject.path).name,
             "runtime": subject.manifest.target,
             # A runtime may go by the suffix, and two artifacts may have one name.
             "path": f"artifact{number}{Path(subject.path).suffix}",
+            "threads": plan.threads,
             "compute_units": subject.manifest.options.compute_units,
         }
         for number, subject in enumerate(subjects)
@@ -158,14 +160,14 @@ def parsed(outcome: Outcome, plan: MeasurePlan, count: int, device: str) -> RunR
     return result
 
 
-def facts_of(artifact: RunArtifact, device: str) -> RunFacts:
-    """What the runner told of an artifact that was measured to the end.
+def launches_of(artifact: RunArtifact, device: str) -> tuple[RunLaunch, ...]:
+    """The launches of an artifact that was measured to the end.
 
     Raises:
         DeviceError: something is missing.
     """
     try:
-        return msgspec.convert(artifact.facts, RunFacts)
+        return msgspec.convert(artifact.launches, tuple[RunLaunch, ...])
     except msgspec.ValidationError as error:
         raise DeviceError(
             f"The result from {device} is not in the runner's format: {error}.",
@@ -180,12 +182,15 @@ def failure_message(failure: RunFailure, device: str) -> str:
 
 
 def _check(result: RunResult, plan: MeasurePlan, count: int, device: str) -> None:
+    sizes = [plan.blocks // plan.launches] * plan.launches
     whole = (
         result.schema == RESULT_SCHEMA
         and result.complete
         and [artifact.id for artifact in result.artifacts] == [str(i) for i in range(count)]
         and all(
-            artifact.failure or len(artifact.blocks) == plan.blocks for artifact in result.artifacts
+            [len(launch.get("blocks", ())) for launch in artifact.launches] == sizes
+            for artifact in result.artifacts
+            if artifact.failure is None
         )
     )
     if not whole:

@@ -3,13 +3,17 @@
 It needs Python 3.11, numpy and the one runtime that an artifact is for; nothing of edgese.
 
     python -P runner.py drive plan.json result.json
-    python -P runner.py serve '{"runtime": ..., "path": ..., "threads": ...}'
+    python -P runner.py serve '{"runtime": ..., "path": ..., "threads": ..., ...}'
 
 ``serve`` loads one artifact and measures on request: JSON lines in, JSON lines out. ``drive``
-starts one such process for each artifact of the plan, lets only one of them run at a time, and
-writes all samples. A process that dies or falls silent is told as that artifact's failure and the
-others go on. Progress and the end mark are JSON lines on standard output; the end mark carries the
-hash of the result, so that a lost connection or a truncated copy cannot pass for success.
+launches one such process for each artifact of the plan, lets only one of them run at a time, and
+writes all samples. It launches them several times, because where a process's memory happens to lie
+makes it a few percent faster or slower for its whole life (Kalibera & Tuma, "Precise Regression
+Benchmarking with Random Effects", EPEW 2006). A process that dies or falls silent is told as that
+artifact's failure, and the others go on.
+
+Progress and the end mark are JSON lines on standard output. The end mark carries the hash of the
+result, so that a lost connection or a truncated copy cannot pass for success.
 
 All times are in nanoseconds from the monotonic clock, memory is in bytes.
 """
@@ -25,20 +29,19 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from importlib.metadata import version
 from math import ceil
 from pathlib import Path
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 RESULT_SCHEMA: Final = 1
-_LOADING: Final = 0.2  # the part of the progress that loading stands for
 _OVERHEAD_RUNS: Final = 1000
 _TAIL_BYTES: Final = 4000
 _ONNX_TYPES: Final = {
@@ -50,6 +53,7 @@ _ONNX_TYPES: Final = {
 # torch's own numbers of its types, as an ExecuTorch program keeps them.
 _TORCH_TYPES: Final = {0: "uint8", 1: "int8", 5: "float16", 6: "float32"}
 
+Item = TypeVar("Item")
 Facts = dict[str, Any]
 Infer = Callable[[], object]
 # A runtime stops twice on its way, so that each step can be timed: imported, loaded, and then it
@@ -111,22 +115,22 @@ def onnxruntime(artifact: Facts) -> Steps:
 def executorch(artifact: Facts) -> Steps:
     """ExecuTorch's Python runtime, which hands tensors over as torch's."""
     import torch
-    from executorch.extension.pybindings import portable_lib
-    from executorch.runtime import Runtime
+
+    # `executorch.runtime` would import the compiler as well: 130 MB and two seconds more.
+    from executorch.extension.pybindings import _portable_lib as runtime
 
     yield None
     # The pool belongs to the process; delegates take it as it is when their method is loaded.
-    portable_lib._unsafe_reset_threadpool(artifact["threads"])  # noqa: SLF001  # the only way
-    threads = portable_lib._threadpool_get_thread_count()  # noqa: SLF001  # the only way
+    runtime._unsafe_reset_threadpool(artifact["threads"])  # noqa: SLF001  # the only way
+    threads = runtime._threadpool_get_thread_count()  # noqa: SLF001  # the only way
     if threads != artifact["threads"]:
         raise ValueError(f"ExecuTorch computes with {threads} threads whatever it is told.")
-    method = Runtime.get().load_program(artifact["path"]).load_method("forward")
-    if method is None:
-        raise ValueError("The program has no method named forward.")
+    program = runtime._load_program(artifact["path"])  # noqa: SLF001  # as executorch.runtime does
+    method = program.load_method("forward")
     yield None
-    entry = method.metadata.input_tensor_meta(0)
+    entry = method.method_meta().input_tensor_meta(0)
     given = (torch.from_numpy(fixed_input(entry.sizes(), _TORCH_TYPES[entry.dtype()])),)
-    yield lambda: [tensor.numpy() for tensor in method.execute(given)]
+    yield lambda: [tensor.numpy() for tensor in method(given)]
 
 
 def coreml(artifact: Facts) -> Steps:
@@ -233,16 +237,17 @@ def serve(artifact: Facts) -> None:
 
 
 class Server:
-    """A serving process as the driver sees it, with what it has told so far.
+    """A serving process as the driver sees it.
 
-    Attributes:
-        entry: of this artifact in the result.
+    Args:
+        artifact: of the plan.
+        entry: of this artifact in the result; it takes what the process tells.
     """
 
-    def __init__(self, artifact: Facts, plan: Facts) -> None:
-        self.entry: Facts = {"id": artifact["id"], "facts": {}, "blocks": [], "failure": None}
+    def __init__(self, artifact: Facts, entry: Facts, plan: Facts) -> None:
+        self._entry = entry
         self._plan = plan
-        self._runs_per_block = 0
+        self._launch: Facts = {"blocks": []}
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed in `close`
         self._process = subprocess.Popen(
             [sys.executable, "-P", __file__, "serve", json.dumps(artifact)],
@@ -254,6 +259,7 @@ class Server:
         self._replies: queue.SimpleQueue[str] = queue.SimpleQueue()
         # A thread, because a pipe offers no reading with a time limit.
         threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
+        entry["launches"].append(self._launch)
 
     def _listen(self, stream: TextIO) -> None:
         for line in stream:
@@ -261,36 +267,36 @@ class Server:
         self._replies.put("")
 
     def prepare(self) -> None:
-        """Waits until the artifact is loaded, warms it up and decides on the runs per block."""
+        """Waits until the artifact is loaded and warms it up; decides on the runs per block."""
         for during in ("import", "load", "first run", "overhead"):
-            self.entry["facts"] |= self._ask(during)
+            self._launch |= self._ask(during)
         least_ns = int(self._plan["warmup_time_s"] * 1e9)
         warm = self._ask(
             "warm-up", lead_in_runs=0, runs=self._plan["warmup_runs"], time_ns=least_ns
         )
-        if warm:
+        if warm and not self._entry["runs_per_block"]:
             samples = warm["samples_ns"]
             typical_s = statistics.median(samples[len(samples) // 2 :]) / 1e9
             runs = max(self._plan["min_runs"], self._plan["min_time_s"] / typical_s)
-            self._runs_per_block = ceil(runs / self._plan["blocks"])
+            self._entry["runs_per_block"] = ceil(runs / self._plan["blocks"])
 
-    def measure_block(self, number: int, start_ns: int) -> None:
-        """Measures one block; ``start_ns`` is when the first one began."""
+    def measure_block(self, start_ns: int) -> None:
+        """Measures one block; ``start_ns`` is when the job began."""
         block: Facts = {"start_ns": perf_counter_ns() - start_ns}
         reply = self._ask(
-            f"block {number + 1}",
+            "measuring",
             lead_in_runs=self._plan["lead_in_runs"],
-            runs=self._runs_per_block,
+            runs=self._entry["runs_per_block"],
             time_ns=0,
         )
         if reply:
             block |= {"samples_ns": reply["samples_ns"], "frequency_mhz": fastest_core_mhz()}
-            self.entry["blocks"].append(block)
-            self.entry["facts"]["peak_memory_bytes"] = reply["peak_memory_bytes"]
+            self._launch["blocks"].append(block)
+            self._launch["peak_memory_bytes"] = reply["peak_memory_bytes"]
 
     def _ask(self, during: str, **request: int) -> Facts:
         """The next reply, after a request if there is one; empty once the process has failed."""
-        if self.entry["failure"]:
+        if self._entry["failure"]:
             return {}
         limit_s = self._plan["reply_timeout_s"]
         try:
@@ -313,7 +319,7 @@ class Server:
         size = self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, size - _TAIL_BYTES))
         stderr = self._log.read().decode("utf-8", "replace")
-        self.entry["failure"] = {"during": during, "reason": reason, "stderr": stderr}
+        self._entry["failure"] = {"during": during, "reason": reason, "stderr": stderr}
         self.close()
 
     def close(self) -> None:
@@ -360,33 +366,48 @@ def _written(result: Facts, path: Path) -> str:
 
 def drive(plan: Facts, result_path: Path) -> None:
     """Measures all artifacts of a plan in interleaved blocks and writes every sample."""
-    parent = os.getppid()
-    artifacts, rounds = plan["artifacts"], plan["blocks"]
-    throttled = throttle_events()
+    parent, start_ns, throttled = os.getppid(), perf_counter_ns(), throttle_events()
+    entries: list[Facts] = [
+        {"id": artifact["id"], "runs_per_block": 0, "launches": [], "failure": None}
+        for artifact in plan["artifacts"]
+    ]
     result: Facts = {"schema": RESULT_SCHEMA, "complete": False, "throttle_events": None}
-    with ExitStack() as stack:
-        servers: list[Server] = []
-        for position, artifact in enumerate(artifacts):
-            _say(stage=f"load {artifact['name']}", fraction=_LOADING * position / len(artifacts))
-            servers.append(Server({**artifact, "threads": plan["threads"]}, plan))
-            stack.callback(servers[-1].close)
-            servers[-1].prepare()
-            result["artifacts"] = [server.entry for server in servers]
-            _written(result, result_path)
-        start_ns = perf_counter_ns()
-        for number in range(rounds):
-            fraction = _LOADING + (1 - _LOADING) * number / rounds
-            _say(stage=f"round {number + 1} of {rounds}", fraction=fraction)
-            for server in servers if number % 2 == 0 else reversed(servers):
-                if os.getppid() != parent:
-                    return  # whoever wanted the result is gone
-                server.measure_block(number, start_ns)
-            _written(result, result_path)
+    result["artifacts"] = entries
+    launches = plan["launches"]
+    steps = launches * (len(entries) + plan["blocks"] // launches)
+    for number in range(launches):
+        said = f"launch {number + 1} of {launches}"
+        done = number * steps // launches
+        with ExitStack() as stack:
+            servers: list[Server] = []
+            # Who starts first may find the better memory, so that changes too.
+            for artifact, entry in _turned(zip(plan["artifacts"], entries, strict=True), number):
+                if not entry["failure"]:
+                    _say(stage=f"{said}: load {artifact['name']}", fraction=done / steps)
+                    servers.append(Server(artifact, entry, plan))
+                    stack.callback(servers[-1].close)
+                    servers[-1].prepare()
+                    _written(result, result_path)
+                done += 1
+            for round_number in range(plan["blocks"] // launches):
+                _say(stage=f"{said}: round {round_number + 1}", fraction=done / steps)
+                for server in _turned(servers, round_number):
+                    if os.getppid() != parent:
+                        return  # whoever wanted the result is gone
+                    server.measure_block(start_ns)
+                _written(result, result_path)
+                done += 1
     after = throttle_events()
     if throttled is not None and after is not None:
         result["throttle_events"] = after - throttled
     result["complete"] = True
     _say(end=_written(result, result_path))
+
+
+def _turned(items: Iterable[Item], number: int) -> list[Item]:
+    """The items, the other way round each second time."""
+    listed = list(items)
+    return listed if number % 2 == 0 else listed[::-1]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ installed. Times may be in any unit; they are positive.
 
 import random
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from math import inf, sqrt
 from statistics import NormalDist, median
 from typing import Final, NamedTuple
@@ -20,7 +20,7 @@ _MAD_OF_NORMAL: Final = 0.6745
 # The same for the mean absolute deviation: sigma = sqrt(pi / 2) x it.
 _MEAN_DEVIATION_OF_NORMAL: Final = 1.253314
 _SEED: Final = 1993
-_RESAMPLES: Final = 2000
+_RESAMPLES: Final = 1000
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -136,26 +136,42 @@ def two_modes(values: Sequence[float]) -> Modes:
 
 
 def paired_ratio(
-    values: Sequence[float], baseline: Sequence[float], confidence: float = 0.95
+    values: Sequence[Sequence[float]],
+    baseline: Sequence[Sequence[float]],
+    confidence: float = 0.95,
 ) -> tuple[float, Interval]:
     """The median ratio of block medians that were measured in the same rounds, and its interval.
 
-    A round is the unit: inferences of one block share the machine's state and are no independent
-    evidence, so resampling them would give intervals that are far too narrow. Pairing within
-    rounds takes out what both artifacts of a round suffered. The interval is the bootstrap's
-    percentile interval; its seed is fixed, so that the same samples give the same interval.
+    Pairing within rounds takes out what both artifacts of a round suffered. The bootstrap draws
+    launches first and then rounds within each, and never single inferences: those of one block
+    share the machine's state, and blocks of one launch the luck of its processes, so taking either
+    for independent evidence gives intervals that are far too narrow. The percentile interval is
+    taken; the seed is fixed, so that the same samples give the same interval.
 
-    Source: Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
+    Source: Kalibera & Jones, "Rigorous benchmarking in reasonable time", ISMM 2013; Davison &
+    Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8.
 
     Args:
-        values, baseline: median time of each round's block, in the order of the rounds.
+        values, baseline: for each launch, the median times of its rounds' blocks.
     """
-    ratios = sorted(value / base for value, base in zip(values, baseline, strict=True))
+    launches = [
+        sorted(value / base for value, base in zip(*pair, strict=True))
+        for pair in zip(values, baseline, strict=True)
+    ]
+    launches.sort()
     generator = random.Random(_SEED)  # noqa: S311  # resampling, no secret
-    resampled = [median(generator.choices(ratios, k=len(ratios))) for _ in range(_RESAMPLES)]
+    resampled = [
+        median(
+            chain.from_iterable(
+                generator.choices(rounds, k=len(rounds))
+                for rounds in generator.choices(launches, k=len(launches))
+            )
+        )
+        for _ in range(_RESAMPLES)
+    ]
     interval = Interval(
         low=quantile(resampled, (1 - confidence) / 2),
         high=quantile(resampled, (1 + confidence) / 2),
         confidence=confidence,
     )
-    return median(ratios), interval
+    return median(chain.from_iterable(launches)), interval

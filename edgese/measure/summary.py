@@ -29,12 +29,16 @@ def block_medians_ms(blocks: Sequence[Block]) -> list[float]:
 
 def ratio(artifact: Profile, baseline: Profile) -> Ratio:
     """How much longer an artifact takes than another one of the same job."""
-    base = block_medians_ms(baseline.blocks)
-    value, interval = paired_ratio(block_medians_ms(artifact.blocks), base)
+    times, base = (
+        [block_medians_ms(launch.blocks) for launch in profile.launches]
+        for profile in (artifact, baseline)
+    )
+    value, interval = paired_ratio(times, base)
     return Ratio(
         artifact=artifact.label,
         baseline=baseline.label,
         ratio=value,
         interval=interval,
-        rounds=len(base),
+        launches=len(base),
+        rounds=sum(map(len, base)),
     )

@@ -172,7 +172,11 @@ def _branch(stage: Stage, channels: int, stride: int) -> Iterator[ConvShape]:
                 stride=stride,
             )
             yield ConvShape(
-                name="second", channels_in=out, channels_out=out, kernel=kernel, active=False
+                name="second",
+                channels_in=out,
+                channels_out=out,
+                kernel=kernel,
+                active=stage.active_end,
             )
         case "bottleneck":
             if stage.inner is None:
@@ -196,7 +200,9 @@ def _branch(stage: Stage, channels: int, stride: int) -> Iterator[ConvShape]:
                 stride=1 if early else stride,
                 groups=stage.groups,
             )
-            yield ConvShape(name="expand", channels_in=second, channels_out=out, active=False)
+            yield ConvShape(
+                name="expand", channels_in=second, channels_out=out, active=stage.active_end
+            )
 
 
 def _with_gate(

@@ -110,9 +110,11 @@ def _read_torch(path: Path) -> object:
 
     import torch
 
+    # Only the newer zip files can be mapped into memory.
+    mapped = file_format(path) == "zip"
+    if mapped:
+        _refuse_programs(path)
     try:
-        # Only the newer zip files can be mapped into memory.
-        mapped = file_format(path) == "zip"
         content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error) or "Weights only" in str(error):
@@ -123,13 +125,21 @@ def _read_torch(path: Path) -> object:
             ) from error
         raise InputError(f"{path} is not a readable torch file: {error}", hint=_AGAIN) from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
-        if "TorchScript" in str(error):
-            raise InputError(
-                f"{path} is a TorchScript program, not weights.",
-                hint="Save the state_dict of the module that it was made from.",
-            ) from error
         raise InputError(f"{path} is not a readable torch file: {error}", hint=_AGAIN) from error
     return content
+
+
+def _refuse_programs(path: Path) -> None:
+    """Tells weights from the two kinds of programs that torch keeps in a zip file as well."""
+    with zipfile.ZipFile(path) as archive:
+        names = {name.rpartition("/")[2] for name in archive.namelist()}
+    if names & {"constants.pkl", "archive_format"}:
+        raise InputError(
+            f"{path} is a TorchScript or an exported program, not weights.",
+            hint="Save the state_dict of the module that it was made from.",
+        )
+    if "data.pkl" not in names:
+        raise InputError(f"{path} is a zip file, but not one of torch's.", hint=_READABLE)
 
 
 def _state_dict(content: object, path: Path) -> dict[str, "Tensor"]:

@@ -58,7 +58,7 @@ def _foreign_pairs(network: nn.Module) -> Iterator[tuple[str, str]]:
 
 
 def _trace(network: nn.Module) -> fx.Graph | None:
-    # What a symbolic value cannot do (decide a branch, be counted, pass a type check) ends in these.
+    # What a symbolic value cannot do (decide a branch, be counted, be a Tensor) ends in these.
     try:
         return fx.Tracer().trace(network)
     except (fx.proxy.TraceError, TypeError, RuntimeError, AttributeError, AssertionError, KeyError):

@@ -55,6 +55,7 @@ def residual_stages(
     *,
     bottleneck: bool,
     stride_in_1x1: bool = False,
+    active_end: bool = False,
     groups: int = 1,
     base_width: int = 64,
 ) -> tuple[Stage, ...]:
@@ -75,6 +76,7 @@ def residual_stages(
                 inner=(width, width) if bottleneck else None,
                 groups=groups,
                 stride_in="1x1" if stride_in_1x1 else "3x3",
+                active_end=active_end,
                 se=gate,
             )
         )
@@ -180,7 +182,14 @@ def _imagenet(layers: int) -> Iterator[ModelSpec]:
     yield resnet(
         f"se_resnet{layers}_v1",
         "se_resnet",
-        residual_stages(depths, GATE, bottleneck=bottleneck, stride_in_1x1=bottleneck),
+        # timm's legacy basic block, and its published weights, have an activation before the gate.
+        residual_stages(
+            depths,
+            GATE,
+            bottleneck=bottleneck,
+            stride_in_1x1=bottleneck,
+            active_end=not bottleneck,
+        ),
         pool="max_ceil",
         published=paper,
     )

@@ -67,7 +67,7 @@ def _soften(module: nn.Module) -> None:
         module.expand.weight.mul_(_GATE)
     elif isinstance(module, Block) and module.drop is not None:
         *_, last = (part for part in module.branch if isinstance(part, ConvNorm))
-        last.norm.weight.mul_(_BRANCH)
+        last.norm.get_parameter("weight").mul_(_BRANCH)
 
 
 def _calibrate(norm: nn.Module, inputs: tuple[Tensor]) -> None:

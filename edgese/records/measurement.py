@@ -20,11 +20,13 @@ class MeasurePlan(Record, frozen=True):
 
     Attributes:
         threads: that each runtime computes with.
-        blocks: of every artifact; one block of each makes a round, and every other round goes
-            through the artifacts backwards (AB BA AB ...).
+        launches: times that each artifact gets a new process. Where a process's memory happens to
+            lie makes it faster or slower for its whole life, by a few percent.
+        blocks: of every artifact, over all launches; one block of each makes a round, and every
+            other round goes through the artifacts backwards (AB BA AB ...).
         min_runs: inferences of each artifact over all its blocks, at least.
         min_time_s: that the inferences of each artifact take together, at least.
-        warmup_runs, warmup_time_s: before the first block; both are reached.
+        warmup_runs, warmup_time_s: before the first block of each launch; both are reached.
         lead_in_runs: inferences at the start of each block that are not counted. They warm the
             caches again, and wait for the threads of the runtime before to stop spinning.
         reply_timeout_s: after which a silent artifact is given up.
@@ -32,11 +34,12 @@ class MeasurePlan(Record, frozen=True):
     """
 
     threads: int
-    blocks: int = 20
+    launches: int = 6
+    blocks: int = 24
     min_runs: int = 100
     min_time_s: float = 2.0
     warmup_runs: int = 10
-    warmup_time_s: float = 0.5
+    warmup_time_s: float = 0.3
     lead_in_runs: int = 3
     reply_timeout_s: float = 600.0
     timeout_s: float = 3600.0
@@ -124,7 +127,7 @@ class Block(Record, frozen=True):
     """Inferences of one artifact without a pause.
 
     Attributes:
-        start_ms: since the first block of the job.
+        start_ms: since the job began.
         samples_ns: every inference in order: input handed over, executed, outputs read.
         frequency_mhz: of the fastest core right after; None where the machine does not tell.
     """
@@ -132,6 +135,31 @@ class Block(Record, frozen=True):
     start_ms: float
     samples_ns: tuple[int, ...]
     frequency_mhz: float | None = None
+
+
+class Launch(Record, frozen=True):
+    """One process that loaded an artifact and measured some of its blocks.
+
+    Attributes:
+        import_ms: the runtime's own start, before the artifact is touched.
+        load_ms: until the artifact is ready to run. The file was read just before, so this is
+            without the time of a cold disk.
+        first_run_ms: of the first inference.
+        memory_before_load_mb: resident, with the runtime imported, in MiB.
+        peak_memory_mb: largest resident memory since then, the runtime included, in MiB.
+        peak_since_load: False where the kernel cannot forget the peak of importing the runtime, so
+            that ``peak_memory_mb`` may be of that.
+        overhead_ns: median time of an empty call, measured the same way; it is not subtracted.
+    """
+
+    import_ms: float
+    load_ms: float
+    first_run_ms: float
+    memory_before_load_mb: float
+    peak_memory_mb: float
+    peak_since_load: bool
+    overhead_ns: float
+    blocks: tuple[Block, ...]
 
 
 class Caution(Record, frozen=True):
@@ -157,16 +185,9 @@ class Profile(Record, frozen=True):
         resolution: height and width of the input.
         trained: False for random weights, which is good enough for latency.
         macs, parameters: of the network at this resolution; None where no spec describes it.
-        import_ms: the runtime's own start, before the artifact is touched.
-        load_ms: until the artifact is ready to run. The file was read just before, so this is
-            without the time of a cold disk.
-        first_run_ms: of the first inference.
+        load_ms, first_run_ms, memory_before_load_mb: medians over the launches.
         throughput_per_s: pictures per second of the counted inferences, one after the other.
-        memory_before_load_mb: resident, with the runtime imported, in MiB.
-        peak_memory_mb: largest resident memory since then, the runtime included, in MiB.
-        peak_since_load: False where the kernel cannot forget the peak of importing the runtime, so
-            that ``peak_memory_mb`` may be of that.
-        overhead_ns: median time of an empty call, measured the same way; it is not subtracted.
+        peak_memory_mb: the largest of all launches.
         throttle_events: thermal throttling that the machine counted meanwhile; None: unknown.
         versions: of the packages that executed it.
     """
@@ -184,19 +205,16 @@ class Profile(Record, frozen=True):
     source: Source
     device: DeviceInfo
     threads: int
-    import_ms: float
     load_ms: float
     first_run_ms: float
     latency: LatencySummary
     throughput_per_s: float
     memory_before_load_mb: float
     peak_memory_mb: float
-    peak_since_load: bool
-    overhead_ns: float
     throttle_events: int | None
     versions: dict[str, str]
     cautions: tuple[Caution, ...]
-    blocks: tuple[Block, ...]
+    launches: tuple[Launch, ...]
     macs: int | None = None
     parameters: int | None = None
 
@@ -207,13 +225,15 @@ class Ratio(Record, frozen=True):
     Attributes:
         artifact, baseline: labels of their profiles.
         ratio: median over the rounds of the two block medians' ratio; 2.0 is twice as slow.
-        interval: by bootstrap over the rounds. Where it holds 1.0, the two cannot be told apart.
+        interval: by bootstrap over launches and their rounds. Where it holds 1.0, the two cannot
+            be told apart.
     """
 
     artifact: str
     baseline: str
     ratio: float
     interval: Interval
+    launches: int
     rounds: int
 
 

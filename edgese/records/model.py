@@ -66,6 +66,8 @@ class Stage(Record, frozen=True):
         stride_in: bottleneck: which convolution carries the stride. The SE paper and Caffe have it
             in the 1x1, torchvision and today's timm in the 3x3.
         shortcut: basic and bottleneck: the convolution of a shortcut that changes shape.
+        active_end: basic and bottleneck: whether the activation also follows the branch's last
+            convolution, before gate and addition, as in timm's legacy SE-ResNet-18 and -34.
         se: the gate; None for a plain stage.
     """
 
@@ -79,6 +81,7 @@ class Stage(Record, frozen=True):
     groups: Positive = 1
     stride_in: Literal["1x1", "3x3"] = "3x3"
     shortcut: Literal["conv1x1", "conv3x3"] = "conv1x1"
+    active_end: bool = False
     se: SqueezeExcite | None = None
 
 

@@ -17,7 +17,7 @@ def config(labels: tuple[str, ...]) -> Any:  # noqa: ANN401  # coremltools is un
 
 
 def pipeline() -> Any:  # noqa: ANN401  # the same
-    """coremltools' own passes, and one that appends the softmax of the program's only output."""
+    """The passes of coremltools, and one that appends the softmax of the program's only output."""
     import coremltools as ct
     from coremltools.converters.mil.mil import Builder
     from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass

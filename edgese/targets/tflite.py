@@ -187,11 +187,10 @@ def _pad_pools_with_zeros(network: Any) -> None:  # noqa: ANN401  # a torch.fx.G
     import torch
 
     aten = torch.ops.aten
-    from_zero = (aten.relu.default, aten.relu_.default, aten.sigmoid.default, aten.relu6.default)
     graph = network.graph
     for pool in graph.find_nodes(op="call_function", target=aten.max_pool2d.default):
         source, kernel, stride, padding, *rest = (*pool.args, None, None, None)[:6]
-        if not padding or not any(padding) or any(rest) or source.target not in from_zero:
+        if not padding or not any(padding) or any(rest) or not _from_zero(source):
             continue
         high, wide = padding if len(padding) == 2 else (*padding, *padding)
         with graph.inserting_before(pool):
@@ -199,6 +198,16 @@ def _pad_pools_with_zeros(network: Any) -> None:  # noqa: ANN401  # a torch.fx.G
             padded = graph.call_function(aten.constant_pad_nd.default, (source, around, 0.0))
         pool.args = (padded, kernel, stride)
     network.recompile()
+
+
+def _from_zero(node: Any) -> bool:  # noqa: ANN401  # a torch.fx.Node
+    """Whether an operator gives nothing below zero."""
+    import torch
+
+    aten = torch.ops.aten
+    if node.target in (aten.hardtanh.default, aten.hardtanh_.default):
+        return len(node.args) > 1 and node.args[1] >= 0
+    return node.target in (aten.relu.default, aten.relu_.default, aten.sigmoid.default)
 
 
 def _with_half_weights(content: bytes) -> bytes:

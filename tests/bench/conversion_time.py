@@ -158,7 +158,7 @@ def report(model: str, times: dict[str, list[tuple[float, float]]]) -> None:
         peak = max(row[1] for row in rows)
         print(
             f"  {tool:7} median {statistics.median(seconds):6.1f} s"
-            f"  ({seconds[0]:.1f} to {seconds[-1]:.1f}, {len(seconds)} rounds), peak {peak:,.0f} MiB"
+            f"  ({seconds[0]:.1f} to {seconds[-1]:.1f}, {len(seconds)} rounds), max {peak:,.0f} MiB"
         )
     pairs = [(a[0], b[0]) for a, b in zip(times["edgese"], times["timmx"], strict=True)]
     draw = random.Random(0)

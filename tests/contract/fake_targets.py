@@ -4,6 +4,7 @@ They stand in the tables of both the test's process and the workers', which load
 ``sitecustomize`` on their path.
 """
 
+import errno
 import os
 import signal
 import time
@@ -29,7 +30,18 @@ worker_memory_mb = 300
 worker_seconds = 1.0
 options = {options}
 """
-NAMES = ("good", "folder", "refuses", "breaks", "crashes", "hangs", "wrong", "absent", "lacking")
+NAMES = (
+    "good",
+    "folder",
+    "refuses",
+    "breaks",
+    "fills",
+    "crashes",
+    "hangs",
+    "wrong",
+    "absent",
+    "lacking",
+)
 
 
 def target(name):
@@ -89,6 +101,11 @@ def _refuses(*_):
 
 def _breaks(*_):
     raise ZeroDivisionError("a bug in a converter")
+
+
+def _fills(_program, _card, _recipe, _options, dest, _progress):
+    dest.write_bytes(b"half")
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _crashes(_program, _card, _recipe, _options, dest, _progress):

@@ -117,20 +117,20 @@ def test_an_artifact_and_its_manifest_are_left_and_nothing_else(place):
 
 
 def test_failures_of_every_kind_do_not_take_the_others_down(place):
-    rows = tiny("refuses", "breaks", "crashes", "good", "wrong", "lacking")
+    rows = tiny("refuses", "breaks", "fills", "crashes", "good", "wrong", "lacking")
     told = {row.target: (row.status, row.exit_code) for row in rows}
     assert told == {
         "refuses": ("failed", 4),
         "breaks": ("failed", 4),
+        "fills": ("failed", 9),
         "crashes": ("failed", 4),
         "good": ("converted", 0),
         "wrong": ("failed", 4),
         "lacking": ("failed", 3),
     }
-    assert [row.target for row in rows] == [
-        "refuses", "breaks", "crashes", "good", "wrong", "lacking",
-    ]  # fmt: skip
-    refuses, breaks, crashes, _, wrong, lacking = rows
+    assert [row.target for row in rows] == list(told)
+    refuses, breaks, fills, crashes, _, wrong, lacking = rows
+    assert fills.error.endswith("cannot be written: the disk is full.")
     assert (refuses.error, refuses.hint) == ("It knows no convolution.", "Take another network.")
     assert breaks.error.endswith("failed: ZeroDivisionError: a bug in a converter")
     assert 'raise ZeroDivisionError("a bug in a converter")' in breaks.hint

@@ -15,9 +15,11 @@ import msgspec
 import pytest
 
 from edgese.catalog import recipe, target_facts
+from edgese.devices import host
 from edgese.devices.fake import FakeDevice
 from edgese.errors import ConfigError, DeviceError, InputError, StoreError
 from edgese.measure.api import profile
+from edgese.measure.job import RUNNER, Subject, measuring_job, parsed
 from edgese.models.cost import cost
 from edgese.models.registry import find_model
 from edgese.records.artifact import (
@@ -32,8 +34,8 @@ from edgese.records.artifact import (
     TensorInfo,
     WeightsInfo,
 )
-from edgese.records.measurement import Outcome, ProfileResult
-from edgese.store import manifest_path, sha256_of, size_of
+from edgese.records.measurement import MeasurePlan, Outcome, ProfileResult
+from edgese.store import manifest_path, read_manifest, sha256_of, size_of
 from edgese.targets import TARGETS
 
 DATA = Path(__file__).parents[1] / "data" / "measure"
@@ -42,7 +44,14 @@ RECORDED = Outcome(
     stdout=(DATA / "stdout.txt").read_text(encoding="utf-8"),
     files={"result.json": (DATA / "result.json").read_bytes()},
 )
-QUICK = {"threads": 1, "blocks": 6, "min_runs": 60, "min_time_s": 0.0, "warmup_time_s": 0.0}
+QUICK = {
+    "threads": 1,
+    "launches": 4,
+    "blocks": 8,
+    "min_runs": 80,
+    "min_time_s": 0.0,
+    "warmup_time_s": 0.0,
+}
 SPEC = find_model("efficientnet_b0")
 
 
@@ -132,30 +141,33 @@ def measured(tiny, deep, broken):
     return result, news
 
 
-def test_every_sample_is_kept_in_its_block(measured):
+def blocks_of(one):
+    return [block for launch in one.launches for block in launch.blocks]
+
+
+def test_every_sample_is_kept_in_its_block_and_launch(measured):
     result, _ = measured
     for one in result.profiles:
-        assert len(one.blocks) == 6
-        assert all(len(block.samples_ns) == 10 for block in one.blocks)
-        assert all(sample > 0 for block in one.blocks for sample in block.samples_ns)
-        assert one.latency.count == 60
+        assert [len(launch.blocks) for launch in one.launches] == [2, 2, 2, 2]
+        assert all(len(block.samples_ns) == 10 for block in blocks_of(one))
+        assert all(sample > 0 for block in blocks_of(one) for sample in block.samples_ns)
+        assert one.latency.count == 80
 
 
 def test_blocks_of_the_artifacts_alternate_there_and_back(measured):
-    first, second, again = measured[0].profiles
     starts = sorted(
         (block.start_ms, name)
-        for name, one in (("A", first), ("B", second), ("C", again))
-        for block in one.blocks
+        for name, one in zip("ABC", measured[0].profiles, strict=True)
+        for block in blocks_of(one)
     )
-    assert "".join(name for _, name in starts) == "ABCCBA" * 3
+    assert "".join(name for _, name in starts) == ("ABCCBA" + "CBAABC") * 2
 
 
 def test_only_one_artifact_runs_at_a_time(measured):
     blocks = sorted(
         (block.start_ms, sum(block.samples_ns) / 1e6)
         for one in measured[0].profiles
-        for block in one.blocks
+        for block in blocks_of(one)
     )
     for (start, length), (following, _) in pairwise(blocks):
         assert start + length <= following
@@ -163,12 +175,12 @@ def test_only_one_artifact_runs_at_a_time(measured):
 
 def test_the_figures_agree_with_the_samples(measured):
     for one in measured[0].profiles:
-        samples = sorted(ns / 1e6 for block in one.blocks for ns in block.samples_ns)
+        samples = sorted(ns / 1e6 for block in blocks_of(one) for ns in block.samples_ns)
         assert one.latency.min_ms == samples[0]
         assert one.latency.max_ms == samples[-1]
-        assert one.latency.p50_ms == pytest.approx((samples[29] + samples[30]) / 2)
+        assert one.latency.p50_ms == pytest.approx((samples[39] + samples[40]) / 2)
         assert one.latency.p50_ms <= one.latency.p90_ms <= one.latency.p99_ms
-        assert one.throughput_per_s == pytest.approx(1000 * 60 / sum(samples))
+        assert one.throughput_per_s == pytest.approx(1000 * 80 / sum(samples))
 
 
 def test_a_deeper_network_is_slower_and_its_ratio_says_so(measured):
@@ -197,10 +209,11 @@ def test_what_was_measured_is_told_with_what_it_was(measured, tiny):
 def test_memory_and_start_are_told(measured):
     one = measured[0].profiles[0]
     assert 10 < one.memory_before_load_mb <= one.peak_memory_mb < 2000
-    assert one.import_ms > 0
-    assert one.load_ms > 0
-    assert one.first_run_ms > 0
-    assert 0 < one.overhead_ns < 100_000
+    assert all(launch.import_ms > 0 for launch in one.launches)
+    assert all(0 < launch.overhead_ns < 100_000 for launch in one.launches)
+    for name in ("load_ms", "first_run_ms"):
+        values = sorted(getattr(launch, name) for launch in one.launches)
+        assert 0 < values[0] <= getattr(one, name) <= values[-1]
 
 
 def test_an_artifact_that_does_not_load_is_told_and_the_others_are_measured(measured, broken):
@@ -213,8 +226,8 @@ def test_an_artifact_that_does_not_load_is_told_and_the_others_are_measured(meas
 
 def test_progress_goes_from_loading_through_all_rounds(measured):
     _, news = measured
-    assert news[0] == ("load tiny.onnx", 0.0)
-    assert news[-1][0] == "round 6 of 6"
+    assert news[0] == ("launch 1 of 4: load tiny.onnx", 0.0)
+    assert news[-1][0] == "launch 4 of 4: round 2"
     fractions = [fraction for _, fraction in news]
     assert fractions == sorted(fractions)
     assert fractions[-1] < 1
@@ -232,14 +245,14 @@ def test_where_nothing_can_be_measured_it_is_a_device_error(broken):
 def test_min_time_makes_more_runs_than_min_runs(tiny):
     settings = QUICK | {"min_runs": 1, "min_time_s": 0.3}
     latency = profile([tiny], **settings).profiles[0].latency
-    assert latency.count % 6 == 0
+    assert latency.count % 8 == 0
     # Warm-up decides on the count, so that the time is met as well as it predicts.
     assert 0.1 < latency.count * latency.mean_ms / 1000 < 3
 
 
 def test_an_fp16_artifact_gets_fp16_input(folder):
     half = described(onnx_file(folder / "half.onnx", dtype="FLOAT16"))
-    assert profile([half], **QUICK).profiles[0].latency.count == 60
+    assert profile([half], **QUICK).profiles[0].latency.count == 80
 
 
 def processes_with(marker):
@@ -261,7 +274,7 @@ def running_profile(artifact):
     """A process that is in the middle of profiling, and the marker that all its processes carry."""
     script = (
         "import sys; from pathlib import Path; from edgese.measure.api import profile;"
-        "profile([Path(sys.argv[1])], blocks=1000, min_time_s=60,"
+        "profile([Path(sys.argv[1])], launches=1, blocks=1000, min_time_s=60,"
         " progress=lambda stage, fraction: print(stage, flush=True))"
     )
     marker = {"EDGESE_TEST_RUN": f"{os.getpid()}-{time.monotonic_ns()}"}
@@ -273,7 +286,7 @@ def running_profile(artifact):
         env=os.environ | marker,
     ) as process:
         for line in process.stdout:
-            if line.startswith("round"):
+            if "round" in line:
                 break
         # The command, the driver and one serving process.
         assert len(processes_with(marker)) == 3
@@ -313,9 +326,9 @@ def test_a_fake_device_is_given_everything_that_the_job_needs(tiny, deep):
 
 
 def test_a_recorded_answer_becomes_profiles(tiny):
-    settings = QUICK | {"min_runs": 12}
+    settings = QUICK | {"min_runs": 16}
     result = profile([tiny] * 4, device=FakeDevice(lambda _: RECORDED), **settings)
-    assert [one.latency.count for one in result.profiles] == [12, 12, 12]
+    assert [one.latency.count for one in result.profiles] == [16, 16, 16]
     assert [one.artifact for one in result.ratios] == [f"{tiny} (2)", f"{tiny} (3)"]
     assert len(result.failures) == 1
 
@@ -331,6 +344,77 @@ def test_without_the_baseline_there_is_no_ratio(tiny):
     result = profile([tiny] * 4, device=FakeDevice(lambda _: outcome), **QUICK)
     assert len(result.profiles) == 3
     assert result.ratios == ()
+
+
+# Stands in for a runtime: chats on standard output, and behaves as the artifact's content says.
+UNRULY = """
+import os, time
+class ExecutionMode:
+    ORT_SEQUENTIAL = 0
+class SessionOptions:
+    pass
+class Side:
+    name, type, shape = "x", "tensor(float)", [1, 3, 4, 4]
+class InferenceSession:
+    def __init__(self, path, *_, **__):
+        self.behaviour = open(path).read()
+        self.runs = 0
+        os.write(1, b"loaded\\n")
+    def get_inputs(self):
+        return [Side]
+    def run(self, *_):
+        print("running")
+        os.write(1, b'{"load_ns": -1}\\n')
+        self.runs += 1
+        if self.behaviour == "dies" and self.runs > 20:
+            os.abort()
+        if self.behaviour == "hangs" and self.runs > 20:
+            time.sleep(600)
+"""
+
+
+@pytest.fixture
+def unruly(tmp_path, monkeypatch):
+    """Artifacts for a runtime that behaves as they say."""
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    (modules / "onnxruntime.py").write_text(UNRULY, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(modules))
+
+    def artifact(behaviour):
+        path = tmp_path / f"{behaviour}.onnx"
+        path.write_text(behaviour, encoding="utf-8")
+        return described(path)
+
+    return artifact
+
+
+def test_what_a_runtime_prints_does_not_disturb_the_protocol(unruly):
+    (one,) = profile([unruly("chats")], **QUICK).profiles
+    assert one.latency.count == 80
+    assert one.load_ms > 0
+
+
+def test_a_runtime_that_dies_while_measuring_is_told_and_the_others_go_on(unruly):
+    result = profile([unruly("chats"), unruly("dies")], **QUICK)
+    (failure,) = result.failures
+    assert "ended with code -6 during measuring" in failure.error
+    assert [one.latency.count for one in result.profiles] == [80]
+
+
+def test_a_runtime_that_falls_silent_is_given_up_and_the_others_go_on(unruly):
+    plan = MeasurePlan(
+        launches=4, threads=1, blocks=8, min_runs=80, min_time_s=0, reply_timeout_s=3
+    )
+    subjects = [
+        Subject(label=str(path), path=str(path), manifest=read_manifest(path))
+        for path in (unruly("hangs"), unruly("chats"))
+    ]
+    outcome = host.run(measuring_job(subjects, plan, RUNNER.read_bytes()), lambda _: None)
+    hung, fine = parsed(outcome, plan, 2, "host").artifacts
+    assert hung.failure.reason == "gave no answer within 3 s"
+    assert hung.failure.during == "warm-up"
+    assert fine.failure is None
 
 
 @pytest.fixture(scope="module")
@@ -361,12 +445,11 @@ def test_other_runtimes_are_measured_alike(target, precision, program, folder):
     path = folder / f"tiny{target_facts(target).suffix}"
     chosen = recipe(precision)
     TARGETS[target].convert(program, card, chosen, TargetOptions(), path, lambda *_: None)
-    result = profile([described(path, target, "xnnpack"), path], **QUICK)
-    first, again = result.profiles
-    assert [one.latency.count for one in (first, again)] == [60, 60]
-    assert first.memory_before_load_mb <= first.peak_memory_mb
-    assert len(first.versions) >= 2
-    assert result.ratios[0].ratio == pytest.approx(1.0, rel=0.5)
+    described(path, target, "xnnpack")
+    (one,) = profile([path], **QUICK | {"launches": 1}).profiles
+    assert one.latency.count == 80
+    assert one.memory_before_load_mb <= one.peak_memory_mb
+    assert len(one.versions) >= 2
 
 
 def no_device(_):

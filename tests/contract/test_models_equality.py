@@ -80,6 +80,7 @@ def test_every_model_has_a_counterpart_or_stands_alone():
     assert compared & ALONE == set()
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(("ours", "library", "theirs"), COUNTERPARTS)
 def test_parameters_and_outputs_equal_the_references(ours, library, theirs, reference):
     spec = counterpart(ours, library)

@@ -1,6 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgese.conversion import machine
 from edgese.conversion.pool import Limits, Waiting, startable
 from edgese.records.artifact import ModelCard, ParityBound, Recipe, TargetOptions
 from edgese.records.job import ConversionJob
@@ -62,3 +63,22 @@ def test_memory_is_exceeded_by_a_lone_worker_only(waits, runs, workers):
 @given(SIZES.filter(bool), st.integers(1, 4))
 def test_something_always_starts_where_nothing_runs(waits, workers):
     assert started(waits, workers=workers)
+
+
+def test_memory_that_a_container_allows_counts_with_what_it_uses(tmp_path):
+    (tmp_path / "memory.max").write_text(str(2**30))
+    (tmp_path / "memory.current").write_text(str(2**29))
+    (tmp_path / "memory.stat").write_text(f"anon 1\ninactive_file {2**28}\n")
+    assert list(machine._room_mb(tmp_path)) == [768]  # noqa: SLF001 - the files stand elsewhere
+
+
+def test_a_container_without_a_limit_sets_none(tmp_path):
+    (tmp_path / "memory.max").write_text("max")
+    (tmp_path / "memory.current").write_text("1")
+    assert list(machine._room_mb(tmp_path)) == []  # noqa: SLF001 - the files stand elsewhere
+
+
+def test_this_machine_has_cores_and_memory():
+    assert machine.cores() >= 1
+    assert machine.available_memory_mb() > 0
+    assert machine.peak_memory_mb() > 1

@@ -8,12 +8,12 @@ import msgspec
 import pytest
 
 from edgese.errors import ConfigError, DeviceError
-from edgese.measure.job import facts_of, failure_message, parsed
+from edgese.measure.job import failure_message, launches_of, parsed
 from edgese.measure.plan import checked, default_threads
 from edgese.records.measurement import DeviceInfo, MeasurePlan, Outcome
 
 DATA = Path(__file__).parents[1] / "data" / "measure"
-PLAN = MeasurePlan(threads=2, blocks=6, min_runs=12)
+PLAN = MeasurePlan(threads=2, launches=4, blocks=8, min_runs=16)
 RECORDED = Outcome(
     returncode=0,
     stdout=(DATA / "stdout.txt").read_text(encoding="utf-8"),
@@ -36,13 +36,13 @@ def rewritten(**fields):
 
 
 def test_a_recorded_result_is_read():
-    result = parsed(RECORDED, PLAN, 4, "host")
-    tflite, onnx, executorch, _ = result.artifacts
-    assert [len(run.blocks) for run in (tflite, onnx, executorch)] == [6, 6, 6]
-    assert all(len(block.samples_ns) == 2 for block in tflite.blocks)
-    facts = facts_of(executorch, "host")
-    assert facts.versions["executorch"] == "1.4.1"
-    assert facts.peak_memory_bytes > facts.memory_before_load_bytes > 0
+    *runs, _ = parsed(RECORDED, PLAN, 4, "host").artifacts
+    for run in runs:
+        launches = launches_of(run, "host")
+        assert [len(launch.blocks) for launch in launches] == [2, 2, 2, 2]
+        assert all(len(b.samples_ns) == 2 for launch in launches for b in launch.blocks)
+        assert all(x.peak_memory_bytes > x.memory_before_load_bytes > 0 for x in launches)
+    assert launches[0].versions["executorch"] == "1.4.1"
 
 
 def test_an_artifact_that_failed_is_told_with_the_last_thing_that_it_said():
@@ -94,16 +94,16 @@ def test_anything_less_than_a_whole_result_is_a_device_error(outcome, says):
 
 
 def test_a_result_with_fewer_blocks_than_planned_is_a_device_error():
-    longer = msgspec.structs.replace(PLAN, blocks=20)
+    longer = msgspec.structs.replace(PLAN, blocks=12)
     with pytest.raises(DeviceError, match="does not hold"):
         parsed(RECORDED, longer, 4, "host")
 
 
-def test_facts_that_were_never_told_are_a_device_error():
+def test_a_launch_that_told_nothing_is_a_device_error():
     run = parsed(RECORDED, PLAN, 4, "host").artifacts[0]
-    silent = msgspec.structs.replace(run, facts={})
+    silent = msgspec.structs.replace(run, launches=({},))
     with pytest.raises(DeviceError, match="import_ns"):
-        facts_of(silent, "host")
+        launches_of(silent, "host")
 
 
 @pytest.mark.parametrize(("physical", "expected"), [(1, 1), (2, 2), (6, 4)])
@@ -117,7 +117,9 @@ def test_default_threads_are_the_physical_cores_but_at_most_four(physical, expec
     [
         ({"threads": 0}, "0 threads"),
         ({"threads": 9}, "host has 8 cores"),
-        ({"blocks": 5}, "5 blocks"),
+        ({"launches": 3}, "3 launches"),
+        ({"blocks": 9}, "9 blocks"),
+        ({"blocks": 0}, "0 blocks"),
         ({"min_runs": 0}, "min_runs is 0"),
         ({"min_time_s": -1.0}, "min_time_s is -1"),
         ({"warmup_runs": 0}, "warmup_runs is 0"),
@@ -127,8 +129,13 @@ def test_default_threads_are_the_physical_cores_but_at_most_four(physical, expec
 def test_a_setting_that_cannot_be_is_a_config_error(setting, says):
     plan = msgspec.structs.replace(PLAN, **setting)
     with pytest.raises(ConfigError, match=says):
-        checked(plan, INFO)
+        checked(plan, INFO, 2)
 
 
 def test_a_plan_that_can_be_stays_as_it_is():
-    assert checked(PLAN, INFO) is PLAN
+    assert checked(PLAN, INFO, 2) is PLAN
+
+
+def test_an_artifact_alone_may_be_launched_once():
+    plan = msgspec.structs.replace(PLAN, launches=1)
+    assert checked(plan, INFO, 1) is plan

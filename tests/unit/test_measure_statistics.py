@@ -5,7 +5,7 @@ import statistics
 from math import inf
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgese.measure.statistics import (
@@ -139,26 +139,38 @@ def test_one_group_cut_in_two_has_the_separation_that_theory_says(draw, expected
     assert found == pytest.approx(expected, rel=0.05)
 
 
-rounds = st.lists(st.tuples(times, times), min_size=6, max_size=30)
+# Launches of rounds, each with the block medians of two artifacts.
+launches = st.lists(
+    st.lists(st.tuples(times, times), min_size=1, max_size=5), min_size=2, max_size=8
+)
 
 
-@given(rounds)
-def test_the_ratio_lies_in_its_interval_and_the_interval_within_the_rounds(pairs):
-    values, baseline = zip(*pairs, strict=True)
-    ratio, interval = paired_ratio(values, baseline)
-    ratios = [value / base for value, base in pairs]
+def split(pairs_by_launch):
+    """Values and baseline, as `paired_ratio` takes them."""
+    return tuple([[pair[side] for pair in pairs] for pairs in pairs_by_launch] for side in (0, 1))
+
+
+@settings(max_examples=30)
+@given(launches)
+def test_the_ratio_lies_in_its_interval_and_the_interval_within_the_rounds(pairs_by_launch):
+    ratio, interval = paired_ratio(*split(pairs_by_launch))
+    ratios = [value / base for pairs in pairs_by_launch for value, base in pairs]
     tolerance = 1e-9 * max(ratios)
-    assert min(ratios) - tolerance <= interval.low <= ratio + tolerance
-    assert ratio - tolerance <= interval.high <= max(ratios) + tolerance
+    assert min(ratios) - tolerance <= interval.low
+    assert interval.high <= max(ratios) + tolerance
+    assert ratio == pytest.approx(statistics.median(ratios))
 
 
-@given(rounds, st.randoms())
-def test_the_order_of_the_rounds_does_not_matter(pairs, generator):
-    shuffled = generator.sample(pairs, len(pairs))
-    assert paired_ratio(*zip(*shuffled, strict=True)) == paired_ratio(*zip(*pairs, strict=True))
+@settings(max_examples=30)
+@given(launches, st.randoms(use_true_random=False))
+def test_the_order_of_launches_and_of_their_rounds_does_not_matter(pairs_by_launch, generator):
+    shuffled = [generator.sample(pairs, len(pairs)) for pairs in pairs_by_launch]
+    generator.shuffle(shuffled)
+    assert paired_ratio(*split(shuffled)) == paired_ratio(*split(pairs_by_launch))
 
 
-@given(st.lists(times, min_size=6, max_size=30))
+@settings(max_examples=20)
+@given(st.lists(st.lists(times, min_size=1, max_size=5), min_size=2, max_size=8))
 def test_an_artifact_beside_itself_is_exactly_one(values):
     ratio, interval = paired_ratio(values, values)
     assert (interval.low, ratio, interval.high) == (1.0, 1.0, 1.0)
@@ -166,27 +178,35 @@ def test_an_artifact_beside_itself_is_exactly_one(values):
 
 def test_what_disturbs_whole_rounds_does_not_widen_the_interval():
     generator = random.Random(7)
-    disturbance = [generator.choice([1.0, 3.0]) for _ in range(20)]
-    base = [10 * factor for factor in disturbance]
-    values = [20 * factor * generator.gauss(1, 0.01) for factor in disturbance]
+    disturbance = [[generator.choice([1.0, 3.0]) for _ in range(4)] for _ in range(6)]
+    base = [[10 * factor for factor in factors] for factors in disturbance]
+    values = [
+        [20 * factor * generator.gauss(1, 0.01) for factor in factors] for factors in disturbance
+    ]
     _, interval = paired_ratio(values, base)
     assert interval.low < 2.0 < interval.high
     assert interval.high - interval.low < 0.05
 
 
-def test_about_19_of_20_intervals_hold_the_true_ratio():
+@pytest.mark.parametrize(("of_launches", "of_blocks"), [(0.0, 0.03), (0.03, 0.01), (0.03, 0.05)])
+def test_about_19_of_20_intervals_hold_the_true_ratio(of_launches, of_blocks):
     generator = random.Random(11)
+
+    def block(luck: float) -> float:
+        # A tenth of all blocks is hit by something of its own.
+        hit = abs(generator.gauss(0, 0.2)) if generator.random() < 0.1 else 0.0
+        return luck * (generator.gauss(1, of_blocks) + hit)
 
     def holds() -> bool:
         base, values = [], []
-        for _ in range(20):
-            state = generator.choice([1.0, 1.0, 1.8])
-            # A tenth of all blocks is hit by something of its own.
-            hits = [abs(generator.gauss(0, 0.2)) * (generator.random() < 0.1) for _ in range(2)]
-            base.append(5 * state * (generator.gauss(1, 0.02) + hits[0]))
-            values.append(6 * state * (generator.gauss(1, 0.02) + hits[1]))
+        for _ in range(6):
+            lucks = [generator.gauss(1, of_launches) for _ in range(2)]
+            states = [generator.choice([1.0, 1.0, 1.8]) for _ in range(4)]
+            base.append([5 * state * block(lucks[0]) for state in states])
+            values.append([6 * state * block(lucks[1]) for state in states])
         _, interval = paired_ratio(values, base)
         return interval.low <= 1.2 <= interval.high
 
-    held = sum(holds() for _ in range(60))
-    assert held >= 51
+    held = sum(holds() for _ in range(40))
+    # 38 are expected; with blocks for independent evidence it would be 30 in the second case.
+    assert held >= 34
