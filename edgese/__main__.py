@@ -30,8 +30,7 @@ def run(arguments: list[str] | None = None) -> int:
             _say(error.hint)
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        _say("edgese: interrupted; nothing unfinished was left behind.")
-        return EXIT_INTERRUPTED
+        return _interrupted()
     except BrokenPipeError:
         # The reader has seen enough (`edgese models | head`). Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -40,7 +39,15 @@ def run(arguments: list[str] | None = None) -> int:
         traceback.print_exc()
         _say("edgese: this is a bug; please report it with the lines above and `edgese doctor`.")
         return EXIT_BUG
+    # Typer catches Ctrl-C itself, and returns its exit code.
+    if code == EXIT_INTERRUPTED:
+        return _interrupted()
     return code if isinstance(code, int) else 0
+
+
+def _interrupted() -> int:
+    _say("edgese: interrupted; nothing unfinished was left behind.")
+    return EXIT_INTERRUPTED
 
 
 def _misused(error: Exception) -> int:
