@@ -4,7 +4,13 @@ import os
 import sys
 import traceback
 
-from edgese.errors import EXIT_BUG, EXIT_INTERRUPTED, ConfigError, EdgeseError
+from edgese.errors import (
+    EXIT_BUG,
+    EXIT_INTERRUPTED,
+    ConfigError,
+    EdgeseError,
+    MissingDependency,
+)
 
 
 def main() -> None:
@@ -23,31 +29,40 @@ def run(arguments: list[str] | None = None) -> int:
         code = app(arguments, standalone_mode=False)
         sys.stdout.flush()
     except typer.TyperException as error:
-        return _misused(error)
+        code = _misused(error)
     except EdgeseError as error:
-        _say(f"edgese: {error.message}")
-        if error.hint:
-            _say(error.hint)
-        return error.exit_code
+        code = _failed(error)
     except (KeyboardInterrupt, typer.Abort):
-        return _interrupted()
+        code = EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader has seen enough (`edgese models | head`). Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        code = 0
+    except ModuleNotFoundError as error:
+        code = _bug() if (error.name or "edgese").startswith("edgese") else _lacking(error)
     except Exception:  # noqa: BLE001 - Python would exit with 1, which means "budget missed"
-        traceback.print_exc()
-        _say("edgese: this is a bug; please report it with the lines above and `edgese doctor`.")
-        return EXIT_BUG
-    # Typer catches Ctrl-C itself, and returns its exit code.
+        code = _bug()
+    # Typer catches Ctrl-C too, and returns its exit code.
     if code == EXIT_INTERRUPTED:
-        return _interrupted()
+        _say("edgese: interrupted; nothing unfinished was left behind.")
     return code if isinstance(code, int) else 0
 
 
-def _interrupted() -> int:
-    _say("edgese: interrupted; nothing unfinished was left behind.")
-    return EXIT_INTERRUPTED
+def _failed(error: EdgeseError) -> int:
+    _say(f"edgese: {error.message}")
+    if error.hint:
+        _say(error.hint)
+    return error.exit_code
+
+
+def _lacking(error: ModuleNotFoundError) -> int:
+    return _failed(
+        MissingDependency(
+            f"This command needs {error.name}, which is not installed.",
+            hint="pip install 'edgese[train]' brings what every target needs, 'edgese[all]' all of "
+            "them; `edgese doctor` tells what is missing.",
+        )
+    )
 
 
 def _misused(error: Exception) -> int:
@@ -61,6 +76,12 @@ def _misused(error: Exception) -> int:
         _say(f"edgese: {message}")
         _say(f"`{command} --help` tells what it takes.")
     return ConfigError.exit_code
+
+
+def _bug() -> int:
+    traceback.print_exc()
+    _say("edgese: this is a bug; please report it with the lines above and `edgese doctor`.")
+    return EXIT_BUG
 
 
 def _say(line: str) -> None:

@@ -8,7 +8,8 @@ from edgese.conversion import api as conversion
 from edgese.data.embedded import sample_pictures
 from edgese.errors import ConversionError
 from edgese.evaluation.api import classify
-from edgese.evaluation.subjects import available_threads, find_subject
+from edgese.evaluation.subjects import find_subject
+from edgese.machine import cores
 from edgese.measure import api as measure
 from edgese.records.demonstration import Demonstration, Recognized
 from edgese.targets import target_module
@@ -53,7 +54,7 @@ def demonstrate(
 def _recognized(subject: str | Path, weights: str | None = None) -> Recognized:
     found = find_subject(subject, weights)
     names, images = zip(*sample_pictures(), strict=True)
-    best = classify(found.load(available_threads()), found.card, images, count=1)
+    best = classify(found.load(cores()), found.card, images, count=1)
     return Recognized(
         target=found.target,
         pictures=tuple(names),

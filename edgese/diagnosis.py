@@ -12,7 +12,7 @@ from typing import Final
 import platformdirs
 from packaging.requirements import Requirement
 
-from edgese import __version__
+from edgese import __version__, machine
 from edgese.records.diagnosis import Diagnosis, PackageState
 
 EXTRAS: Final = ("train", "executorch", "coreml", "tflite", "onnxruntime")
@@ -46,8 +46,8 @@ def diagnose(on_checked: Callable[[PackageState], None] = lambda _: None) -> Dia
         edgese=__version__,
         python=f"{platform.python_version()} ({sys.executable})",
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
-        cpus=os.cpu_count() or 1,
-        memory_mb=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
+        cpus=machine.cores(),
+        memory_mb=machine.total_memory_mb(),
         cache=os.environ.get("EDGESE_CACHE_DIR") or platformdirs.user_cache_dir("edgese"),
         packages=packages,
         notes=tuple(_notes()),

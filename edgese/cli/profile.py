@@ -12,10 +12,7 @@ if TYPE_CHECKING:
 
 _PLAN: Final = MeasurePlan(threads=1)
 
-EXAMPLE: Final = (
-    "Example: edgese profile edgese-out/efficientnet_lite0-fp32.tflite "
-    "edgese-out/efficientnet_lite0-fp32.onnx --threads 1"
-)
+EXAMPLE: Final = "Example: edgese profile lite0-fp32.tflite lite0-fp32.onnx --threads 1"
 
 
 def profile(
@@ -28,8 +25,11 @@ def profile(
         int | None,
         typer.Option(help="Threads of each runtime.  [default: physical cores, at most 4]"),
     ] = None,
+    launches: Annotated[
+        int, typer.Option(help="New processes of each artifact, one after the other.")
+    ] = _PLAN.launches,
     blocks: Annotated[
-        int, typer.Option(help="Blocks of each artifact, taken in turn.")
+        int, typer.Option(help="Blocks of each artifact over all launches, taken in turn.")
     ] = _PLAN.blocks,
     min_runs: Annotated[
         int, typer.Option(help="Inferences of each artifact, at least.")
@@ -44,9 +44,10 @@ def profile(
 ) -> None:
     """Measure artifacts in their real runtimes: load, first run, latency, throughput, memory.
 
-    Each artifact has a process of its own. Several take turns in AB/BA blocks, so that a machine
-    whose speed drifts disturbs all alike, and each is compared with the first: the ratio of their
-    latencies with a 95 % interval over blocks. Nothing else should run on the device meanwhile.
+    Each artifact has a process of its own, launched anew several times. Several artifacts take
+    turns in AB/BA blocks, so that a machine whose speed drifts disturbs all alike, and each is
+    compared with the first: the ratio of their latencies with a 95 % interval over launches and
+    blocks. Nothing else should run on the device meanwhile.
     """
     from edgese.cli import ui
     from edgese.measure import api
@@ -57,6 +58,7 @@ def profile(
             artifacts,
             device=device,
             threads=threads,
+            launches=launches,
             blocks=blocks,
             min_runs=min_runs,
             min_time_s=min_time,

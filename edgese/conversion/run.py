@@ -8,7 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from edgese.conversion import cache, machine, outcome
+from edgese import machine
+from edgese.conversion import cache, outcome
 from edgese.conversion.export import export_program
 from edgese.conversion.manifest import manifest_of, publish
 from edgese.conversion.pictures import prepared

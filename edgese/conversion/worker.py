@@ -17,8 +17,8 @@ import msgspec
 
 from edgese import store
 from edgese.catalog import target_facts
-from edgese.conversion.machine import peak_memory_mb
 from edgese.errors import ConversionError, EdgeseError
+from edgese.machine import peak_memory_mb
 from edgese.protocols import Target
 from edgese.records.artifact import Interface, Parity
 from edgese.records.job import Advanced, ConversionJob, Event, Failed, Succeeded

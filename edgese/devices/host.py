@@ -14,7 +14,7 @@ from pathlib import Path
 from time import monotonic
 from typing import IO, Final
 
-from edgese import catalog
+from edgese import catalog, machine
 from edgese.errors import DeviceError, MissingDependency
 from edgese.records.measurement import DeviceInfo, Job, Outcome, Push
 from edgese.store import writing
@@ -65,7 +65,7 @@ def info() -> DeviceInfo:
         physical_cores=physical_cores(_allowed_cores(), _CPUS),
         system=f"{platform.system()} {platform.release()}",
         governor=_text(_CPUS / "cpu0/cpufreq/scaling_governor").strip(),
-        memory_mb=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
+        memory_mb=machine.total_memory_mb(),
         load_average=round(os.getloadavg()[0], 2),
     )
 

@@ -18,7 +18,8 @@ from edgese.data.preprocessing import preprocess
 from edgese.errors import ConfigError, InputError
 from edgese.evaluation.pipeline import ahead
 from edgese.evaluation.scoring import TOP, likeliest, top1, top5
-from edgese.evaluation.subjects import Subject, available_threads, find_subject
+from edgese.evaluation.subjects import Subject, find_subject
+from edgese.machine import cores
 from edgese.protocols import Predictor, Progress
 from edgese.records.artifact import ModelCard
 from edgese.records.evaluation import Evaluation, EvaluationData, Prediction, Score, Unreadable
@@ -72,7 +73,7 @@ def evaluate(
     listed = labelled(Path(data), names, split)
     if limit is not None:
         listed = limited(listed, limit)
-    threads = threads or available_threads()
+    threads = threads or cores()
     predictor = found.load(threads)
 
     start = time.perf_counter()

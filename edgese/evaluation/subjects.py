@@ -1,6 +1,5 @@
 """What can be evaluated: an artifact in its runtime, or a model with weights in PyTorch."""
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -101,13 +100,6 @@ def pytorch_predictor(module: "nn.Module", threads: int) -> Predictor:
             torch.set_num_threads(before)
 
     return predict
-
-
-def available_threads() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _is_artifact(subject: str | Path) -> bool:

@@ -346,12 +346,13 @@ def _numbers(pattern: str) -> list[int]:
     for path in Path("/sys/devices/system/cpu").glob(pattern):
         try:
             numbers.append(int(path.read_text(encoding="ascii")))
-        except OSError:
-            continue  # a core that is switched off, or a file for root alone
+        except (OSError, ValueError):
+            continue  # a core that is switched off, a file for root alone, or "<unknown>"
     return numbers
 
 
 def _say(**facts: object) -> None:
+    """Tells news; where nobody listens any more, the broken pipe ends this process."""
     sys.stdout.write(json.dumps(facts) + "\n")
     sys.stdout.flush()
 
@@ -366,7 +367,7 @@ def _written(result: Facts, path: Path) -> str:
 
 def drive(plan: Facts, result_path: Path) -> None:
     """Measures all artifacts of a plan in interleaved blocks and writes every sample."""
-    parent, start_ns, throttled = os.getppid(), perf_counter_ns(), throttle_events()
+    start_ns, throttled = perf_counter_ns(), throttle_events()
     entries: list[Facts] = [
         {"id": artifact["id"], "runs_per_block": 0, "launches": [], "failure": None}
         for artifact in plan["artifacts"]
@@ -375,9 +376,9 @@ def drive(plan: Facts, result_path: Path) -> None:
     result["artifacts"] = entries
     launches = plan["launches"]
     steps = launches * (len(entries) + plan["blocks"] // launches)
+    done = 0
     for number in range(launches):
         said = f"launch {number + 1} of {launches}"
-        done = number * steps // launches
         with ExitStack() as stack:
             servers: list[Server] = []
             # Who starts first may find the better memory, so that changes too.
@@ -392,8 +393,6 @@ def drive(plan: Facts, result_path: Path) -> None:
             for round_number in range(plan["blocks"] // launches):
                 _say(stage=f"{said}: round {round_number + 1}", fraction=done / steps)
                 for server in _turned(servers, round_number):
-                    if os.getppid() != parent:
-                        return  # whoever wanted the result is gone
                     server.measure_block(start_ns)
                 _written(result, result_path)
                 done += 1

@@ -19,7 +19,7 @@ LAYERS = (
     ("demonstration",),
     ("conversion", "evaluation", "measure"),
     ("diagnosis", "targets", "devices", "models", "data", "statistics", "store"),
-    ("catalog", "project"),
+    ("catalog", "project", "machine"),
     ("protocols",),
     ("records",),
     ("errors",),

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgese.conversion import machine
+from edgese import machine
 from edgese.conversion.pool import Limits, Waiting, startable
 from edgese.records.artifact import ModelCard, ParityBound, Recipe, TargetOptions
 from edgese.records.job import ConversionJob

@@ -19,6 +19,8 @@ def failing(error):
         (errors.ConfigError("asked", hint="do this"), 2),
         (errors.OutputError("asked", hint="do this"), 9),
         (KeyboardInterrupt(), 130),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), 3),
+        (ModuleNotFoundError("No module named 'edgese.x'", name="edgese.x"), 70),
         (ZeroDivisionError("a bug"), 70),
     ],
 )

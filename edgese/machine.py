@@ -18,13 +18,18 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def total_memory_mb() -> int:
+    """All memory that this machine has, in MiB."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+
+
 def available_memory_mb() -> int:
     """Memory that can be taken without pushing others out, in MiB."""
     if _LINUX:
         free = _meminfo_mb(Path("/proc/meminfo").read_text(encoding="ascii"))
         return min([free, *(room for folder in _cgroup_folders() for room in _room_mb(folder))])
     # What macOS could free is not told by any file; half of all is a cautious share.
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**21
+    return total_memory_mb() // 2
 
 
 def peak_memory_mb() -> float:
