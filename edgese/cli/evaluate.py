@@ -67,6 +67,13 @@ def evaluate(
             hint="Give --data FOLDER (one folder a class) or --data FILE.csv (file, label).",
         )
     names = subjects or [project.subject(None)]
+    # An artifact holds its own weights; those that are named are for the models among the subjects.
+    artifacts = {name for name in names if manifest_path(Path(name)).exists()}
+    if weights and artifacts.issuperset(names):
+        raise ConfigError(
+            f"--weights {weights} was given for artifacts, which have their own inside.",
+            hint="Leave it out, or name a model too.",
+        )
     given = weights or project.weights()
     with ui.quiet_libraries(), ui.bars(names) as show:
 
@@ -74,8 +81,7 @@ def evaluate(
             return run(
                 name,
                 data,
-                # An artifact holds its own weights; naming others would be refused.
-                weights=None if manifest_path(Path(name)).exists() else given,
+                weights=None if name in artifacts else given,
                 split=split,
                 threads=threads,
                 limit=limit,

@@ -143,3 +143,4 @@ class EvaluationResult(Record, frozen=True):
 
     evaluations: tuple[Evaluation, ...]
     agreements: tuple[Agreement, ...]
+    schema: int = EVALUATION_SCHEMA
