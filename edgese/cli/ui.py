@@ -3,6 +3,7 @@
 Results go to stdout, progress to stderr, so that a pipe gets results alone.
 """
 
+import ctypes
 import os
 import sys
 import tempfile
@@ -122,11 +123,14 @@ def quiet_libraries() -> Iterator[None]:
         try:
             yield
         except Exception:
+            ctypes.CDLL(None).fflush(None)
             log.seek(0)
             screen.write(log.read().decode(errors="replace"))
             raise
         finally:
             screen.flush()
+            # What C libraries have buffered would come out at exit, in the middle of the results.
+            ctypes.CDLL(None).fflush(None)
             os.dup2(real_out, 1)
             os.dup2(real_err, 2)
             os.close(real_out)

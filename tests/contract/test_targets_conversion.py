@@ -194,7 +194,9 @@ def test_fp16_is_smaller_close_and_wholly_delegated(target, name, tmp_path):
     assert sqnr_db(predict(given), reference(name, given)) > 40
     report = TARGETS[target].inspect(artifact, "")
     assert (report.partitions, report.outside) == (1, ())
-    assert artifact.stat().st_size < size_bytes
+    # ExecuTorch stores the weights of convolutions in fp32; what is not weights stays in all.
+    limit = 1.0 if target == "executorch" else 0.8
+    assert artifact.stat().st_size < limit * size_bytes
     assert interface.input.dtype == ("float16" if target == "executorch" else "float32")
 
 
