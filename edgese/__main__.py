@@ -1,8 +1,14 @@
 """The command ``edgese``: runs it and turns what happened into an exit code."""
 
+import errno
 import os
+import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from edgese.errors import (
     EXIT_BUG,
@@ -10,7 +16,11 @@ from edgese.errors import (
     ConfigError,
     EdgeseError,
     MissingDependency,
+    OutputError,
 )
+
+if TYPE_CHECKING:
+    import typer
 
 
 def main() -> None:
@@ -25,8 +35,9 @@ def run(arguments: list[str] | None = None) -> int:
     from edgese.cli.app import app
 
     try:
-        # Outside standalone mode Typer returns what the command returned, or the code of an Exit.
-        code = app(arguments, standalone_mode=False)
+        with _terminated_like_interrupted():
+            # Outside standalone mode Typer returns what the command returned, or an Exit's code.
+            code = app(arguments, standalone_mode=False)
         sys.stdout.flush()
     except typer.TyperException as error:
         code = _misused(error)
@@ -34,10 +45,8 @@ def run(arguments: list[str] | None = None) -> int:
         code = _failed(error)
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader has seen enough (`edgese models | head`). Python would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+    except (OSError, SystemExit) as error:
+        code = _unwritten(error)
     except ModuleNotFoundError as error:
         code = _bug() if (error.name or "edgese").startswith("edgese") else _lacking(error)
     except Exception:  # noqa: BLE001 - Python would exit with 1, which means "budget missed"
@@ -46,6 +55,47 @@ def run(arguments: list[str] | None = None) -> int:
     if code == EXIT_INTERRUPTED:
         _say("edgese: interrupted; nothing unfinished was left behind.")
     return code if isinstance(code, int) else 0
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM meanwhile raises KeyboardInterrupt, so that it cleans up as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        # None stands for a handler that was not installed from Python.
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _unwritten(error: OSError | SystemExit) -> int:
+    """Tells output that nobody takes from everything else."""
+    # Typer leaves with 1, which means "budget missed", where a pipe is broken.
+    cause = error.__context__ if isinstance(error, SystemExit) else error
+    if isinstance(cause, BrokenPipeError):
+        # The reader has seen enough (`edgese models | head`).
+        _drop_output()
+        return 0
+    if isinstance(error, SystemExit):
+        raise error
+    # What fails at a path of its own is told where it is written; standard output has none.
+    if error.errno == errno.ENOSPC and error.filename is None:
+        _drop_output()
+        return _failed(
+            OutputError(
+                "The output cannot be written: the disk is full.",
+                hint="Free some space, or send it elsewhere.",
+            )
+        )
+    return _bug()
+
+
+def _drop_output() -> None:
+    # Python would try again at exit, complain, and end in another code.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _failed(error: EdgeseError) -> int:
@@ -65,11 +115,11 @@ def _lacking(error: ModuleNotFoundError) -> int:
     )
 
 
-def _misused(error: Exception) -> int:
+def _misused(error: "typer.TyperException") -> int:
     """Says what was wrong with the arguments, and where the right ones are told."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "edgese"
-    message = str(error)
+    message = error.format_message()
     if message.startswith("Usage:"):  # a group without a command: the help is the answer
         _say(message)
     else:

@@ -11,14 +11,13 @@ from typing import Final, TypeVar
 from edgese import project
 from edgese.errors import ConfigError, InputError
 from edgese.records.artifact import Recipe
-from edgese.records.base import Record
 from edgese.records.target import TargetFacts
 
 _PACKAGE: Final = Path(__file__).parent
 # In a wheel the two folders travel inside the package; in a checkout they stand beside it.
 _BUILT_IN: Final = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent
 
-AnyRecord = TypeVar("AnyRecord", bound=Record)
+Named = TypeVar("Named", Recipe, TargetFacts)
 
 
 def target_facts(name: str) -> TargetFacts:
@@ -70,11 +69,11 @@ def _names(folder: str) -> tuple[str, ...]:
     )
 
 
-def _read(folder: str, name: str, kind: type[AnyRecord], noun: str) -> AnyRecord:
-    # A name is never a path: "../x" must not reach outside the folders.
-    path = source(folder, name) if name.isidentifier() else None
+def _read(folder: str, name: str, kind: type[Named], noun: str) -> Named:
+    known = _names(folder)
+    # Only what is listed is looked up, so that no name is a path: "../x" stays inside the folders.
+    path = source(folder, name) if name in known else None
     if path is None:
-        known = _names(folder)
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
         raise ConfigError(
@@ -87,4 +86,10 @@ def _read(folder: str, name: str, kind: type[AnyRecord], noun: str) -> AnyRecord
             f"The {noun} file {path} cannot be read: {error.strerror}",
             hint="Make it readable, or remove it.",
         ) from error
-    return kind.from_toml(text, path)
+    record = kind.from_toml(text, path)
+    if record.name != name:
+        raise InputError(
+            f"{path} calls itself {record.name!r}.",
+            hint=f"Rename the file to {record.name}.toml, or write name = {name!r} in it.",
+        )
+    return record

@@ -6,7 +6,7 @@ from typing import Final
 
 from edgese.conversion import api as conversion
 from edgese.data.embedded import sample_pictures
-from edgese.errors import ConversionError
+from edgese.errors import ConversionError, EdgeseError, MissingDependency, OutputError
 from edgese.evaluation.api import classify
 from edgese.evaluation.subjects import find_subject
 from edgese.machine import cores
@@ -19,6 +19,10 @@ WEIGHTS: Final = "imagenet"
 # Enough for a median that holds on a quiet machine, and short enough to watch.
 BLOCKS: Final = 12
 MIN_TIME_S: Final = 1.0
+# What a target's row of a conversion can have failed with.
+_FAILURES: Final[dict[int, type[EdgeseError]]] = {
+    kind.exit_code: kind for kind in (MissingDependency, ConversionError, OutputError)
+}
 
 
 def demonstrate(
@@ -33,13 +37,14 @@ def demonstrate(
     Raises:
         MissingDependency: the weights' package, or a runtime, is not installed.
         ConversionError: a target failed.
+        OutputError: ``out`` cannot be written, or is full.
     """
     outcomes = conversion.convert(
         MODEL, "all", weights=WEIGHTS, recipe="fp32", out=out, progress=on_progress
     )
-    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
-    if failed:
-        raise ConversionError(f"{failed[0].target}: {failed[0].error}", hint=failed[0].hint)
+    if code := conversion.exit_code(outcomes):
+        failed = next(outcome for outcome in outcomes if outcome.exit_code == code)
+        raise _FAILURES[code](f"{failed.target}: {failed.error}", hint=failed.hint)
     runnable = [Path(o.artifact) for o in outcomes if not target_module(o.target).unavailable()]
     recognized = (_recognized(MODEL, WEIGHTS), *(_recognized(path) for path in runnable))
     profiles = measure.profile(

@@ -1,6 +1,5 @@
 """Finds out what is installed, what is missing and what is broken, and how to mend it."""
 
-import os
 import platform
 import subprocess
 import sys
@@ -9,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from typing import Final
 
-import platformdirs
 from packaging.requirements import Requirement
 
 from edgese import __version__, machine
+from edgese.conversion.cache import cache_folder
 from edgese.records.diagnosis import Diagnosis, PackageState
 
-EXTRAS: Final = ("train", "executorch", "coreml", "tflite", "onnxruntime")
+EXTRAS: Final = ("train", "executorch", "coreml", "tflite", "onnxruntime", "imagenet")
 # What to import where it is not the distribution's own name, or where its top module is empty.
 MODULES: Final = {
     "executorch": "executorch.exir",
@@ -48,7 +47,7 @@ def diagnose(on_checked: Callable[[PackageState], None] = lambda _: None) -> Dia
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         cpus=machine.cores(),
         memory_mb=machine.total_memory_mb(),
-        cache=os.environ.get("EDGESE_CACHE_DIR") or platformdirs.user_cache_dir("edgese"),
+        cache=str(cache_folder()),
         packages=packages,
         notes=tuple(_notes()),
     )

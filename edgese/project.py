@@ -15,7 +15,7 @@ class Defaults(Record, frozen=True):
 
     Attributes:
         model: a model's name, or a spec file relative to the project's folder.
-        weights: as in ``--weights``; a file is relative to the project's folder.
+        weights: of that model, as in ``--weights``; a file is relative to the project's folder.
         targets: as in ``--target``.
         out: folder for artifacts, relative to the project's folder.
     """
@@ -26,7 +26,9 @@ class Defaults(Record, frozen=True):
     out: str = ""
 
 
-class _File(Record, frozen=True):
+class ProjectFile(Record, frozen=True):
+    """All of an ``edgese.toml``."""
+
     project: Defaults = Defaults()
 
 
@@ -54,7 +56,7 @@ def defaults() -> Defaults:
         raise InputError(
             f"{path} cannot be read: {error.strerror}", hint="Make it readable, or remove it."
         ) from error
-    return _File.from_toml(text, path).project
+    return ProjectFile.from_toml(text, path).project
 
 
 def subject(given: str | None) -> str:
@@ -65,8 +67,8 @@ def subject(given: str | None) -> str:
     """
     if given:
         return given
-    if name := defaults().model:
-        return _in_project(name) if name.endswith(".toml") else name
+    if name := _model():
+        return name
     raise ConfigError(
         "No model was named, and no edgese.toml here or above names one.",
         hint='Name one (`edgese models` lists them), or put `model = "efficientnet_b0"` under '
@@ -74,8 +76,10 @@ def subject(given: str | None) -> str:
     )
 
 
-def weights() -> str | None:
-    """The project's weights; None where it names none."""
+def weights(model: str) -> str | None:
+    """The project's weights for its own model; None for another model, or where it names none."""
+    if model != _model():
+        return None
     value = defaults().weights
     is_file = Path(value).suffix in (".safetensors", ".pth", ".pt")
     return (_in_project(value) if is_file else value) or None
@@ -85,6 +89,11 @@ def out() -> Path:
     """The folder for artifacts: the project's, or ``edgese-out`` here."""
     value = defaults().out
     return Path(_in_project(value)) if value else Path("edgese-out")
+
+
+def _model() -> str:
+    name = defaults().model
+    return _in_project(name) if name.endswith(".toml") else name
 
 
 def _in_project(value: str) -> str:

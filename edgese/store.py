@@ -48,6 +48,8 @@ def writing(place: Path) -> Iterator[None]:
         if error.errno not in _REFUSALS:
             raise
         reason, remedy = _REFUSALS[error.errno]
+        # Of a rename, the second name is where it would have led.
+        place = Path(error.filename2) if error.filename2 else place
         raise OutputError(f"{place} cannot be written: {reason}.", hint=remedy) from error
 
 
@@ -61,6 +63,17 @@ def writable_folder(folder: Path) -> None:
         # A full disk often still takes an empty file.
         probe.write_bytes(bytes(4096))
         probe.unlink()
+
+
+def writable_file(path: Path) -> None:
+    """Tries the place of a file before any work is put into its contents.
+
+    Raises:
+        OutputError: it is a folder, or its folder cannot be made or written.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder, not a file.", hint="Name a file in it.")
+    writable_folder(path.parent)
 
 
 def make_folder(folder: Path) -> None:
@@ -196,7 +209,7 @@ def write_record(record: Record, path: Path) -> None:
 class _Versioned(msgspec.Struct):
     """The one key that is read before all others."""
 
-    schema: int = 0
+    schema: int
 
 
 def read_record(kind: type[AnyRecord], path: Path, *, remake: str) -> AnyRecord:

@@ -63,7 +63,7 @@ def prune(
 
     removed = run(
         older_than_days=older_than,
-        max_size_bytes=None if max_size is None else round(max_size * 1e6),
+        max_size_bytes=None if max_size is None else max_size * 1e6,
         everything=everything,
     )
     if json:

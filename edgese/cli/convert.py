@@ -88,17 +88,24 @@ def convert(
     from edgese.conversion import api
     from edgese.records.artifact import TargetOptions
 
+    model = project.subject(subject)
     targets = target or list(project.defaults().targets)
     if not targets:
         raise ConfigError(
             "No target was named.",
             hint="Give --target executorch, coreml, tflite, onnxruntime or all.",
         )
+    for name in targets:
+        if "," in name:
+            raise ConfigError(
+                f"--target {name!r} is a list.",
+                hint=" ".join(f"--target {one.strip()}" for one in name.split(",")),
+            )
     with ui.bars([]) as show:
         outcomes = api.convert(
-            project.subject(subject),
+            model,
             targets,
-            weights=weights or project.weights(),
+            weights=weights or project.weights(model),
             recipe=recipe,
             resolution=resolution_of(resolution),
             classes=classes,

@@ -54,9 +54,9 @@ def doctor(
         )
         for sentence in diagnosis.notes:
             ui.echo(sentence)
-    broken = [state.package for state in diagnosis.packages if state.status == "broken"]
+    broken = [state for state in diagnosis.packages if state.status == "broken"]
     if broken:
         raise MissingDependency(
-            f"Installed, but broken: {', '.join(broken)}.",
-            hint="The table's last column has the command that reinstalls each.",
+            f"Installed, but broken: {', '.join(state.package for state in broken)}.",
+            hint="\n".join(state.remedy for state in broken),
         )

@@ -59,7 +59,7 @@ def evaluate(
     from edgese.evaluation.api import evaluate as run
     from edgese.evaluation.comparison import agreement
     from edgese.records.evaluation import EvaluationResult
-    from edgese.store import manifest_path, write_record
+    from edgese.store import manifest_path, writable_file, write_record
 
     if data is None:
         raise ConfigError(
@@ -74,14 +74,15 @@ def evaluate(
             f"--weights {weights} was given for artifacts, which have their own inside.",
             hint="Leave it out, or name a model too.",
         )
-    given = weights or project.weights()
+    if out is not None:
+        writable_file(out)
     with ui.quiet_libraries(), ui.bars(names) as show:
 
         def evaluated(name: str) -> "Evaluation":
             return run(
                 name,
                 data,
-                weights=None if name in artifacts else given,
+                weights=None if name in artifacts else weights or project.weights(name),
                 split=split,
                 threads=threads,
                 limit=limit,

@@ -51,8 +51,10 @@ def profile(
     """
     from edgese.cli import ui
     from edgese.measure import api
-    from edgese.store import write_record
+    from edgese.store import writable_file, write_record
 
+    if out is not None:
+        writable_file(out)
     with ui.bars([]) as show:
         result = api.profile(
             artifacts,

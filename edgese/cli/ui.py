@@ -15,8 +15,9 @@ import msgspec
 
 Justify = Literal["left", "right"]
 
-# Where no terminal says how wide it is, lines are not broken: logs and pipes want whole rows.
-PIPE_WIDTH: Final = 200
+# Rich would squeeze a table into its terminal, down to columns of four characters; a terminal that
+# breaks a long line itself is easier to read, and logs and pipes want whole rows.
+TABLE_WIDTH: Final = 10_000
 
 
 def echo_json(value: Any) -> None:  # noqa: ANN401 - whatever msgspec can encode
@@ -35,14 +36,8 @@ def note(line: str) -> None:
     sys.stderr.write(line + "\n")
 
 
-def table(
-    columns: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    *,
-    title: str = "",
-    left: int = 1,
-) -> None:
-    """Draws a table on stdout.
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
+    """Draws a table on stdout, with an empty line above and below.
 
     Args:
         left: how many of the first columns hold words and align left; the others hold figures.
@@ -51,15 +46,16 @@ def table(
     from rich.console import Console
     from rich.table import Table
 
+    # Cells are shown as they are: rich would take the extra in 'edgese[train]' for a style.
     console = Console(
-        file=sys.stdout, width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False
+        file=sys.stdout, width=TABLE_WIDTH, highlight=False, markup=False, emoji=False
     )
-    drawn = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE)
+    drawn = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, collapse_padding=True)
     for index, column in enumerate(columns):
-        drawn.add_column(column, justify="left" if index < left else "right", overflow="fold")
+        drawn.add_column(column, justify="left" if index < left else "right")
     for row in rows:
         drawn.add_row(*row)
-    console.print(drawn)
+    console.print("", drawn, "", sep="\n")
 
 
 class Bars(Protocol):
@@ -79,10 +75,10 @@ def bars(works: Sequence[str]) -> Iterator[Bars]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     with Progress(
-        TextColumn("{task.fields[work]}"),
+        TextColumn("{task.fields[work]}", markup=False),
         BarColumn(bar_width=24),
         TimeElapsedColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         console=Console(file=sys.stderr),
         transient=True,
     ) as progress:

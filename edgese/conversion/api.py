@@ -6,11 +6,9 @@ compares its own artifact. What is complete is published at once and stays, what
 others.
 """
 
-import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -26,7 +24,7 @@ from edgese.conversion.pictures import chosen, identity
 from edgese.conversion.plan import TargetPlan, expanded, planned
 from edgese.conversion.run import Order, Report, converted, workplace
 from edgese.conversion.subject import Subject, from_module, from_spec, is_module
-from edgese.errors import ConfigError, MissingDependency, StoreError
+from edgese.errors import ConfigError, MissingDependency, OutputError, StoreError
 from edgese.records.artifact import ConversionOutcome, TargetOptions
 from edgese.records.model import ModelSpec, Preprocessing
 from edgese.targets import target_module
@@ -94,13 +92,18 @@ def convert(
         MissingDependency: the weights' package is not installed.
         OutputError: ``out`` or the cache folder cannot be written.
         ConversionError: a module that torch cannot export.
-        KeyboardInterrupt: also for SIGTERM; workers and temporary files are gone by then.
+        KeyboardInterrupt: workers and temporary files are gone by then.
     """
     asked = expanded([targets] if isinstance(targets, str) else targets, catalog.target_names())
     if workers is not None and workers < 1:
         raise ConfigError(f"{workers} workers were asked for.", hint="Give 1 or more.")
     if options.batch < 1:
         raise ConfigError(f"A batch of {options.batch} was asked for.", hint="Give 1 or more.")
+    if classes is not None and classes < 1:
+        raise ConfigError(
+            f"{classes} classes were asked for.",
+            hint="Give 1 or more, or ask for features to leave the classifier out.",
+        )
     if features and classes:
         raise ConfigError(
             f"Features and {classes} classes were asked for together.",
@@ -156,8 +159,7 @@ def convert(
         report=progress or _silent,
     )
     store.writable_folder(order.out)
-    with _terminated_like_interrupted():
-        rows = {row.target: row for row in _rows(order, plans)}
+    rows = {row.target: row for row in _rows(order, plans)}
     return tuple(rows[target] for target in asked)
 
 
@@ -255,6 +257,10 @@ def _from_cache(order: Order, plans: Sequence[TargetPlan]) -> Iterator[Conversio
             # Damaged, or pruned just now: made again.
             cache.discard_artifact(order.root, key)
             continue
+        except OutputError as error:
+            # The folder took the probe; another artifact may be small enough.
+            yield outcome.failed(plan, error.message, error.hint, error.exit_code)
+            continue
         order.report(plan.facts.name, "cached", 1.0)
         yield outcome.made(plan, "cached", final, manifest, seconds=time.monotonic() - started)
 
@@ -278,20 +284,6 @@ def _is_there(module: str) -> bool:
     except ModuleNotFoundError:
         # The package above it is missing.
         return False
-
-
-@contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM meanwhile raises KeyboardInterrupt, so that it cleans up as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        # None stands for a handler that was not installed from Python.
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _silent(target: str, stage: str, fraction: float) -> None:

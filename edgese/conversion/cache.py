@@ -12,8 +12,8 @@ and made again.
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal
@@ -21,7 +21,7 @@ from typing import Final, Literal
 import platformdirs
 
 from edgese import store
-from edgese.errors import ConfigError, InputError, StoreError
+from edgese.errors import ConfigError, InputError, OutputError, StoreError
 from edgese.records.artifact import Manifest
 from edgese.records.cache import CacheEntry
 from edgese.records.job import ProgramRecord
@@ -31,6 +31,7 @@ PROGRAM: Final = "program.pt2"
 REFERENCE: Final = "reference.npz"
 _MANIFEST: Final = "manifest.json"
 _PROGRAM_RECORD: Final = "program.json"
+_DAY_S: Final = 86400
 _KINDS: Final[tuple[Literal["artifact", "program"], ...]] = ("artifact", "program")
 
 
@@ -53,7 +54,7 @@ def workplace(root: Path, key: str, on_wait: Callable[[], None] | None = None) -
     Raises:
         OutputError: the cache folder cannot be written.
     """
-    with store.locked(root / "work", name=f"{key}.lock", on_wait=on_wait):
+    with _told_as_cache(), store.locked(root / "work", name=f"{key}.lock", on_wait=on_wait):
         folder = root / "work" / key
         _sweep(root, but=folder)
         store.remove(folder)
@@ -65,8 +66,22 @@ def workplace(root: Path, key: str, on_wait: Callable[[], None] | None = None) -
             store.remove(folder)
 
 
-def _sweep(root: Path, but: Path) -> None:
-    for left in (root / "work").iterdir():
+@contextmanager
+def _told_as_cache() -> Iterator[None]:
+    """An OutputError of a place that nobody named says whose it is."""
+    try:
+        yield
+    except OutputError as error:
+        raise OutputError(
+            error.message,
+            hint=f"{error.hint} It is the cache's: ${VARIABLE} names its place, and --no-cache "
+            "does without.",
+        ) from error
+
+
+def _sweep(root: Path, but: Path | None = None) -> None:
+    """Removes what killed conversions left."""
+    for left in (root / "work").glob("*"):
         if left.is_dir() and left != but:
             _if_unused(root, left.name, partial(store.remove, left))
 
@@ -95,7 +110,7 @@ def find_artifact(root: Path, key: str) -> tuple[Path, Manifest] | None:
     except (InputError, StoreError):
         # Truncated, or of another schema: not a hit.
         return None
-    os.utime(entry / _MANIFEST)
+    _mark_used(entry / _MANIFEST)
     return entry / manifest.artifact, manifest
 
 
@@ -119,7 +134,7 @@ def find_program(root: Path, key: str) -> tuple[Path, ProgramRecord] | None:
         )
     except (InputError, StoreError, FileNotFoundError):
         return None
-    os.utime(entry / _PROGRAM_RECORD)
+    _mark_used(entry / _PROGRAM_RECORD)
     return (entry, record) if sound else None
 
 
@@ -130,9 +145,16 @@ def keep_program(root: Path, key: str, folder: Path, record: ProgramRecord) -> N
         _keep(root, "program", key, folder)
 
 
+def _mark_used(record: Path) -> None:
+    # A cache that can only be read answers all the same; nobody prunes there.
+    with suppress(OutputError), store.writing(record):
+        os.utime(record)
+
+
 def discard_artifact(root: Path, key: str) -> None:
     """Removes an artifact that is not what it was."""
-    store.remove(_entry(root, "artifact", key))
+    with _told_as_cache(), store.writing(root):
+        store.remove(_entry(root, "artifact", key))
 
 
 def cache_entries(root: Path | None = None) -> tuple[CacheEntry, ...]:
@@ -150,46 +172,52 @@ def cache_entries(root: Path | None = None) -> tuple[CacheEntry, ...]:
 def prune(
     *,
     older_than_days: float | None = None,
-    max_size_bytes: int | None = None,
+    max_size_bytes: float | None = None,
     everything: bool = False,
     root: Path | None = None,
 ) -> tuple[CacheEntry, ...]:
     """Removes entries and returns them; programs that a conversion uses just now stay.
+
+    What killed conversions left goes in any case.
 
     Args:
         older_than_days: removes what was not used for so long.
         max_size_bytes: removes what was longest unused until no more than this is left.
 
     Raises:
-        ConfigError: nothing says what to remove, or a limit is negative.
+        ConfigError: nothing says what to remove, or a limit is below 0 or not a number.
+        OutputError: an entry cannot be removed.
     """
     if not everything and older_than_days is None and max_size_bytes is None:
         raise ConfigError(
             "Nothing was named to be removed from the cache.",
-            hint="Give an age, a size, or everything.",
+            hint="Give --older-than DAYS, --max-size MB or --everything.",
         )
-    if min(older_than_days or 0, max_size_bytes or 0) < 0:
-        raise ConfigError("A limit of the cache is negative.", hint="Give 0 or more.")
+    for limit in (older_than_days, max_size_bytes):
+        if limit is not None and not limit >= 0:
+            raise ConfigError(f"The cache cannot be limited to {limit:g}.", hint="Give 0 or more.")
     root = cache_folder() if root is None else root
+    with store.writing(root):
+        _sweep(root)
     now = datetime.now(UTC)
-    left_bytes, removed = 0, []
+    seen_bytes, removed = 0, []
     for entry in cache_entries(root):
-        age = now - datetime.fromisoformat(entry.used)
-        old = older_than_days is not None and age >= timedelta(days=older_than_days)
-        full = max_size_bytes is not None and left_bytes + entry.size_bytes > max_size_bytes
+        seen_bytes += entry.size_bytes
+        age_s = (now - datetime.fromisoformat(entry.used)).total_seconds()
+        old = older_than_days is not None and age_s >= older_than_days * _DAY_S
+        full = max_size_bytes is not None and seen_bytes > max_size_bytes
         if (everything or old or full) and _removed(root, entry):
             removed.append(entry)
-        else:
-            left_bytes += entry.size_bytes
     return tuple(removed)
 
 
 def _removed(root: Path, entry: CacheEntry) -> bool:
     folder = _entry(root, entry.kind, entry.key)
-    if entry.kind == "program":
-        # Workers read it for as long as their conversion runs.
-        return _if_unused(root, entry.key, partial(store.remove, folder))
-    store.remove(folder)
+    with store.writing(folder):
+        if entry.kind == "program":
+            # Workers read it for as long as their conversion runs.
+            return _if_unused(root, entry.key, partial(store.remove, folder))
+        store.remove(folder)
     return True
 
 

@@ -56,8 +56,13 @@ def toolchain(packages: Iterable[str]) -> dict[str, str]:
 
 
 def made_by(packages: Iterable[str]) -> dict[str, str]:
-    """The toolchain together with edgese's own version and sources."""
-    return toolchain(packages) | {"edgese": edgese.__version__, "sources": _sources_hash()}
+    """The toolchain, the kind of machine it ran on, and edgese's own version and sources."""
+    return toolchain(packages) | {
+        # A cache may be shared: what Linux verified, or could not, says nothing for a Mac.
+        "host": f"{platform.system()} {platform.machine()}",
+        "edgese": edgese.__version__,
+        "sources": _sources_hash(),
+    }
 
 
 @cache

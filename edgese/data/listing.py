@@ -94,11 +94,10 @@ def _is_csv(source: Path, split: str) -> bool:
 
 
 def _class_folders(source: Path, names: ClassNames) -> DataSet:
-    folders = sorted(
-        entry.name for entry in source.iterdir() if entry.is_dir() and not _hidden(entry.name)
-    )
-    loose = [entry.name for entry in source.iterdir() if _is_picture(entry.name)]
-    csvs = sorted(entry.name for entry in source.glob("*.csv"))
+    _, inner, files = next(os.walk(source, onerror=_refuse))
+    folders = sorted(name for name in inner if not _hidden(name))
+    loose = [name for name in files if _is_picture(name)]
+    csvs = sorted(name for name in files if name.lower().endswith(".csv"))
     if not folders and not loose:
         raise _no_picture(source)
     if loose:
@@ -212,11 +211,18 @@ def _cells(source: Path, needed: tuple[str, ...]) -> list[tuple[int, dict[str, s
 
 def _pictures_below(folder: Path) -> Iterator[str]:
     """Pictures at any depth, sorted, relative to ``folder``."""
-    for place, inner, files in os.walk(folder):
+    for place, inner, files in os.walk(folder, onerror=_refuse):
         # Sorting in place decides the order of the walk.
         inner[:] = sorted(name for name in inner if not _hidden(name))
         relative = Path(place).relative_to(folder)
         yield from ((relative / file).as_posix() for file in sorted(files) if _is_picture(file))
+
+
+def _refuse(error: OSError) -> None:
+    # os.walk would pass over the folder, and its pictures would be missing without a word.
+    raise InputError(
+        f"The folder {error.filename} cannot be read: {error.strerror}.", hint="Make it readable."
+    ) from error
 
 
 def _is_picture(name: str) -> bool:

@@ -61,8 +61,9 @@ def info() -> DeviceInfo:
         name="host",
         cpu=_cpu_name(_text(Path("/proc/cpuinfo"))) or platform.processor() or platform.machine(),
         architecture=platform.machine(),
-        cores=len(_allowed_cores()),
-        physical_cores=physical_cores(_allowed_cores(), _CPUS),
+        cores=machine.cores(),
+        # A container may be given fewer cores' time than it sees cores.
+        physical_cores=min(physical_cores(_allowed_cores(), _CPUS), machine.cores()),
         system=f"{platform.system()} {platform.release()}",
         governor=_text(_CPUS / "cpu0/cpufreq/scaling_governor").strip(),
         memory_mb=machine.total_memory_mb(),

@@ -64,10 +64,9 @@ def evaluate(
         StoreError: the artifact is not the one that its manifest describes.
         MissingDependency: the runtime is not installed.
     """
-    if batch < 1 or (threads is not None and threads < 1):
-        raise ConfigError(
-            f"A batch of {batch} and {threads} threads were asked for.", hint="Give 1 or more."
-        )
+    counts = {"batch": batch, "threads": threads}
+    if wrong := [f"{name} is {n}" for name, n in counts.items() if n is not None and n < 1]:
+        raise ConfigError(f"{' and '.join(wrong)}.", hint="Give 1 or more.")
     found = subject if isinstance(subject, Subject) else find_subject(subject, weights)
     names = ClassNames(classes=found.card.classes, labels=found.card.labels)
     listed = labelled(Path(data), names, split)
@@ -194,8 +193,10 @@ def _predictions(
     if not finite.all():
         file = pictures[int(np.argmin(finite))][0].file
         raise InputError(
-            f"{subject.name} computes infinite values or none at all for {file}.",
-            hint="Its numbers overflow; try the recipe fp32.",
+            f"{subject.name} computes NaN or infinity for {file}.",
+            hint="Its numbers overflow; take the recipe fp32."
+            if subject.recipe != "fp32"
+            else "Its weights, mean or std are out of range; look at them.",
         )
     rows = likeliest(logits)
     return [

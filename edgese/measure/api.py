@@ -65,7 +65,8 @@ def profile(
         threads: for each runtime; None takes the physical cores, at most four.
         launches: new processes of each artifact, one after the other.
         blocks: of each artifact, over all its launches; a multiple of them.
-        min_runs, min_time_s: of each artifact over all its blocks; both are reached.
+        min_runs, min_time_s: of each artifact over all its blocks; the larger of the two counts,
+            the time as the pace of the first warm-up predicts it.
         warmup_runs, warmup_time_s: of each launch before it counts; both are reached.
         timeout_s: for all of it.
 

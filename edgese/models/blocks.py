@@ -6,7 +6,6 @@ that the other does not.
 
 from collections.abc import Iterator
 
-from edgese.errors import ConfigError
 from edgese.records.base import Record
 from edgese.records.model import ModelSpec, SqueezeExcite, Stage
 
@@ -179,11 +178,7 @@ def _branch(stage: Stage, channels: int, stride: int) -> Iterator[ConvShape]:
                 active=stage.active_end,
             )
         case "bottleneck":
-            if stage.inner is None:
-                raise ConfigError(
-                    f"A bottleneck stage of {out} channels has no `inner` widths.",
-                    hint="Give the widths that leave its 1x1 and its 3x3, as in inner = [64, 64].",
-                )
+            assert stage.inner is not None  # noqa: S101  # a bottleneck stage has them
             first, second = stage.inner
             early = stage.stride_in == "1x1"
             yield ConvShape(

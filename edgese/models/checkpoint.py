@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+import msgspec
+
 from edgese.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,15 +63,21 @@ def safetensors_metadata(path: Path) -> dict[str, str]:
             raise InputError(f"{path} ends before its header does.", hint=_AGAIN)
         try:
             header = json.loads(file.read(length))
-            metadata = header.pop("__metadata__", {})
+            metadata = msgspec.convert(header.pop("__metadata__", {}), dict[str, str])
             end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            expected = 8 + length + end
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            IndexError,
+            msgspec.ValidationError,
+        ) as error:
             raise InputError(f"{path} has no readable safetensors header.", hint=_AGAIN) from error
-    if 8 + length + end != size:
-        raise InputError(
-            f"{path} should be {8 + length + end} bytes long and is {size}.", hint=_AGAIN
-        )
-    return dict(metadata)
+    if expected != size:
+        raise InputError(f"{path} should be {expected} bytes long and is {size}.", hint=_AGAIN)
+    return metadata
 
 
 def read_tensors(path: Path) -> dict[str, "Tensor"]:
@@ -131,8 +139,11 @@ def _read_torch(path: Path) -> object:
 
 def _refuse_programs(path: Path) -> None:
     """Tells weights from the two kinds of programs that torch keeps in a zip file as well."""
-    with zipfile.ZipFile(path) as archive:
-        names = {name.rpartition("/")[2] for name in archive.namelist()}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.rpartition("/")[2] for name in archive.namelist()}
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{path} is not a readable torch file: {error}", hint=_AGAIN) from error
     if names & {"constants.pkl", "archive_format"}:
         raise InputError(
             f"{path} is a TorchScript or an exported program, not weights.",

@@ -60,11 +60,16 @@ def _count(steps: Sequence[Operator], alive: Sequence[int]) -> _Counts:
 
 def _share(counts: _Counts, plain: _Counts) -> GateShare:
     return GateShare(
-        parameters=1 - plain.parameters / counts.parameters if counts.parameters else 0.0,
-        macs=1 - plain.macs / counts.macs,
-        paper_flops=1 - plain.paper_flops / counts.paper_flops,
-        peak_activation_bytes=1 - plain.peak_activation_bytes / counts.peak_activation_bytes,
+        parameters=_lost(plain.parameters, counts.parameters),
+        macs=_lost(plain.macs, counts.macs),
+        paper_flops=_lost(plain.paper_flops, counts.paper_flops),
+        peak_activation_bytes=_lost(plain.peak_activation_bytes, counts.peak_activation_bytes),
     )
+
+
+def _lost(without: int, whole: int) -> float:
+    # A head that is a pool alone has neither parameters nor multiply-adds.
+    return 1 - without / whole if whole else 0.0
 
 
 def _stages(

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from edgese.errors import ConfigError
 from edgese.models.blocks import round_channels
 from edgese.records.model import (
     Head,
@@ -26,6 +27,8 @@ from edgese.records.model import (
 ALPHA: Final = 1.2  # depth
 BETA: Final = 1.1  # width
 GAMMA: Final = 1.15  # resolution
+# 38 times B0's depth and 6.7 times its width; EfficientNet-L2 has 5.3 times and 4.3 times.
+MOST_PHI: Final = 20
 
 # The hidden width of an EfficientNet gate is a quarter of what enters the block, not of what it
 # gates.
@@ -99,10 +102,12 @@ class Dialect:
 
 
 TORCH: Final = Dialect("symmetric", Normalization())
-# torchvision builds B5 to B7 with TensorFlow's BatchNorm constants, and V2 with half of them.
+# torchvision builds B5 to B7 with TensorFlow's BatchNorm constants, and the others with torch's.
 TORCH_LARGE: Final = Dialect("symmetric", Normalization(eps=1e-3, momentum=0.01))
-TORCH_V2: Final = Dialect("symmetric", Normalization(eps=1e-3))
 TENSORFLOW: Final = Dialect("same", Normalization(eps=1e-3, momentum=0.01))
+# V2 was trained with TensorFlow's momentum 0.9, which is torch's 0.1 (google/automl `hparams.py`).
+TORCH_V2: Final = Dialect("symmetric", Normalization(eps=1e-3, momentum=0.1))
+TENSORFLOW_V2: Final = Dialect("same", Normalization(eps=1e-3, momentum=0.1))
 
 
 def scaled(
@@ -167,9 +172,18 @@ def v1(
 def by_phi(phi: float) -> ModelSpec:
     """Compound scaling for any ``phi``: depth 1.2^phi, width 1.1^phi, resolution 224 * 1.15^phi.
 
-    The resolution is rounded to a multiple of 8. The published B1 to B7 are rounded by hand, so
-    ``by_phi(1)`` is close to B1, and not B1.
+    The resolution is rounded to a multiple of 8, and the dropout grows by 0.05 from B0's 0.2 within
+    0.1 to 0.5. The published B1 to B7 are rounded by hand, so ``by_phi(1)`` is close to B1, and not
+    B1.
+
+    Raises:
+        ConfigError: ``phi`` is beyond -20 to 20.
     """
+    if not abs(phi) <= MOST_PHI:
+        raise ConfigError(
+            f"An EfficientNet scaled by phi = {phi:g} was asked for.",
+            hint=f"Give a phi from -{MOST_PHI} to {MOST_PHI}; B7 is near 7.",
+        )
     return v1(
         f"efficientnet_phi{phi:g}",
         BETA**phi,
@@ -262,8 +276,8 @@ V1_SCALES: Final = {
 
 
 def _v1_torch(key: str, scale: Scale) -> ModelSpec:
-    # torchvision evaluates B2 at 288 px; the published resolution is kept here.
-    crop = min(1.0, scale.resolution / scale.torchvision_resize)
+    # torchvision evaluates B2 at 288 px; the network's own resolution is kept here.
+    source = "torchvision IMAGENET1K_V1" + (", at 288 px" if key == "b2" else "")
     return v1(
         f"efficientnet_{key}",
         scale.width,
@@ -271,8 +285,8 @@ def _v1_torch(key: str, scale: Scale) -> ModelSpec:
         scale.resolution,
         dropout=scale.dropout,
         dialect=TORCH_LARGE if key in ("b5", "b6", "b7") else TORCH,
-        crop=crop,
-        published=Published(top1=scale.torchvision_top1, source="torchvision IMAGENET1K_V1"),
+        crop=scale.resolution / scale.torchvision_resize,
+        published=Published(top1=scale.torchvision_top1, source=source),
     )
 
 
@@ -300,7 +314,7 @@ def _v2_base(
         width=width,
         depth=depth,
         dropout=dropout,
-        dialect=TENSORFLOW,
+        dialect=TENSORFLOW_V2,
         published=Published(top1=top1, source="google/automl efficientnetv2/README.md"),
     )
 
@@ -337,7 +351,7 @@ def _v2_large(
             theirs,
             stem=stem,
             dropout=dropout,
-            dialect=TENSORFLOW,
+            dialect=TENSORFLOW_V2,
             published=Published(top1=paper, source="arXiv:2104.00298 table 7"),
         ),
     )

@@ -3,11 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-import msgspec
-
 from edgese.errors import InputError
 from edgese.models.naming import NAMINGS, Shape, StoredTensor, recognised, stored_tensors
-from edgese.models.registry import models
+from edgese.models.registry import customized, models
 from edgese.records.model import ModelSpec
 
 # What training keeps beside the weights, and what inference does not read.
@@ -119,7 +117,7 @@ def _fits(spec: ModelSpec, naming: str, found: Mapping[str, Shape]) -> bool:
     """Whether the tensors are those of ``spec``, whatever the number of classes."""
     if not NAMINGS[naming].is_form(spec):
         return False
-    expected = stored_tensors(msgspec.structs.replace(spec, classes=1), naming)
+    expected = stored_tensors(customized(spec, classes=1), naming)
     return (
         expected is not None
         and len(expected) == len(found)
@@ -135,7 +133,7 @@ def _fits(spec: ModelSpec, naming: str, found: Mapping[str, Shape]) -> bool:
 def _without_classifier(
     spec: ModelSpec, naming: str, found: Mapping[str, Shape]
 ) -> dict[str, Shape]:
-    with_classifier = stored_tensors(msgspec.structs.replace(spec, classes=1), naming) or {}
+    with_classifier = stored_tensors(customized(spec, classes=1), naming) or {}
     classifier = {
         name for name, tensor in with_classifier.items() if tensor.name.startswith("classifier.")
     }

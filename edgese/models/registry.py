@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import tomli_w
@@ -15,7 +15,8 @@ from edgese.errors import ConfigError, InputError
 from edgese.models import efficientnet, senet
 from edgese.records.model import ModelSpec
 
-_PHI = re.compile(r"efficientnet_phi(-?\d+(?:\.\d+)?)")
+_PHI: Final = re.compile(r"efficientnet_phi(-?\d+(?:\.\d+)?)")
+_MOST_NAMES: Final = 6
 
 
 @cache
@@ -29,7 +30,7 @@ def find_model(subject: str) -> ModelSpec:
     """The spec that a name, ``efficientnet_phi<number>`` or a TOML file stands for.
 
     Raises:
-        ConfigError: no such name (the nearest ones are told).
+        ConfigError: no such name (the nearest ones are told), or a scale that cannot be.
         InputError: a spec file that is missing or not a spec.
     """
     if subject in models():
@@ -46,9 +47,7 @@ def find_model(subject: str) -> ModelSpec:
                 hint="`edgese models NAME --toml` prints a spec to start from.",
             ) from error
         return ModelSpec.from_toml(text, path)
-    nearest = difflib.get_close_matches(subject, models(), n=4, cutoff=0.5)
-    nearest += difflib.get_close_matches(_squash(subject), _squashed(), n=3)
-    names = sorted({_squashed().get(name, name) for name in nearest})
+    names = _near(subject)
     raise ConfigError(
         f"There is no model named {subject!r}.",
         hint=(f"Near it: {', '.join(names)}. " if names else "")
@@ -77,12 +76,19 @@ def _stripped(value: Any) -> Any:  # noqa: ANN401  # any TOML value
     return value
 
 
+def _near(typed: str) -> list[str]:
+    """Names that end in what was typed, then those that hold it, or else those that resemble it."""
+    wanted = _squash(typed)
+    squashed = {_squash(name): name for name in models()}
+    holding = [key for key in squashed if wanted and wanted in key]
+    holding.sort(key=lambda key: (not key.endswith(wanted), len(key)))
+    keys = holding or difflib.get_close_matches(wanted, squashed, n=_MOST_NAMES)
+    return [squashed[key] for key in keys[:_MOST_NAMES]]
+
+
 def _squash(name: str) -> str:
+    """The name without what people leave out: case and punctuation."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-def _squashed() -> dict[str, str]:
-    return {_squash(name): name for name in models()}
 
 
 def customized(

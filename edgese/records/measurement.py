@@ -25,7 +25,8 @@ class MeasurePlan(Record, frozen=True):
         blocks: of every artifact, over all launches; one block of each makes a round, and every
             other round goes through the artifacts backwards (AB BA AB ...).
         min_runs: inferences of each artifact over all its blocks, at least.
-        min_time_s: that the inferences of each artifact take together, at least.
+        min_time_s: that the inferences of each artifact take together, at the pace of its first
+            warm-up, which decides how many there are in a block.
         warmup_runs, warmup_time_s: before the first block of each launch; both are reached.
         lead_in_runs: inferences at the start of each block that are not counted. They warm the
             caches again, and wait for the threads of the runtime before to stop spinning.

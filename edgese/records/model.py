@@ -1,6 +1,9 @@
 """What a network is: rows, scaling already applied, and the preprocessing that belongs to it."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from math import isfinite
+from types import MappingProxyType
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -17,6 +20,19 @@ Padding = Literal["symmetric", "same"]
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+
+
+# Fields of a stage that say something of some blocks alone.
+_BLOCKS_WITH: Final[Mapping[str, tuple[Block, ...]]] = MappingProxyType(
+    {
+        "expansion": ("mbconv", "fused_mbconv"),
+        "inner": ("bottleneck",),
+        "groups": ("bottleneck",),
+        "stride_in": ("bottleneck",),
+        "shortcut": ("basic", "bottleneck"),
+        "active_end": ("basic", "bottleneck"),
+    }
+)
 
 
 class SqueezeExcite(Record, frozen=True):
@@ -69,6 +85,9 @@ class Stage(Record, frozen=True):
         active_end: basic and bottleneck: whether the activation also follows the branch's last
             convolution, before gate and addition, as in timm's legacy SE-ResNet-18 and -34.
         se: the gate; None for a plain stage.
+
+    Raises:
+        ValueError: fields that contradict each other, or that say nothing of this kind of block.
     """
 
     block: Block
@@ -84,6 +103,26 @@ class Stage(Record, frozen=True):
     active_end: bool = False
     se: SqueezeExcite | None = None
 
+    def __post_init__(self) -> None:
+        """Refuses what cannot be built, and what would be read and have no effect."""
+        _refuse_even(self.kernel)
+        if not isfinite(self.expansion):
+            raise ValueError(f"The expansion is {self.expansion}.")
+        for name, blocks in _BLOCKS_WITH.items():
+            if self.block not in blocks and getattr(self, name) != _STAGE_DEFAULTS[name]:
+                raise ValueError(f"A {self.block} stage has no `{name}`.")
+        if self.block != "bottleneck":
+            return
+        if self.inner is None:
+            raise ValueError("A bottleneck stage needs its `inner` widths, as in [64, 64].")
+        if any(width % self.groups for width in self.inner):
+            raise ValueError(
+                f"The inner widths {self.inner} do not divide by {self.groups} groups."
+            )
+
+
+_STAGE_DEFAULTS: Final = {field.name: field.default for field in msgspec.structs.fields(Stage)}
+
 
 class Stem(Record, frozen=True):
     """What stands before the stages: convolutions and perhaps a pool.
@@ -93,12 +132,19 @@ class Stem(Record, frozen=True):
         stride: of the first one; the others have 1.
         pool: a 3x3 max pool of stride 2: "max" pads by one on all sides, "max_ceil" does not pad
             and rounds the output size up (Caffe), "none" leaves it out.
+
+    Raises:
+        ValueError: an even kernel.
     """
 
     channels: Annotated[tuple[Positive, ...], msgspec.Meta(min_length=1)]
     kernel: Positive = 3
     stride: Positive = 2
     pool: StemPool = "none"
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be built."""
+        _refuse_even(self.kernel)
 
 
 class Head(Record, frozen=True):
@@ -129,6 +175,9 @@ class Preprocessing(Record, frozen=True):
 
     Attributes:
         mean, std: per channel, for values in 0..1.
+
+    Raises:
+        ValueError: a mean or std that is no number, or a std of 0.
     """
 
     height: Positive = 224
@@ -137,6 +186,11 @@ class Preprocessing(Record, frozen=True):
     interpolation: Interpolation = "bicubic"
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        """Refuses what would make every input infinite or none."""
+        if not all(map(isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
+            raise ValueError(f"The mean is {self.mean} and the std {self.std}; a std is above 0.")
 
 
 class Published(Record, frozen=True):
@@ -165,6 +219,9 @@ class ModelSpec(Record, frozen=True):
         stochastic_depth: rate of the last block's dropped residual branch, in training only;
             it grows linearly from 0 at the first.
         labels: names of the classes in order, or "imagenet-1k" for that set's.
+
+    Raises:
+        ValueError: not as many labels as classes.
     """
 
     name: str
@@ -180,3 +237,15 @@ class ModelSpec(Record, frozen=True):
     preprocessing: Preprocessing = Preprocessing()
     labels: Literal["imagenet-1k"] | tuple[str, ...] = ()
     published: Published | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses labels that would name other classes than the network's."""
+        named = 1000 if self.labels == "imagenet-1k" else len(self.labels)
+        if named not in (0, self.classes):
+            raise ValueError(f"There are {named} labels and {self.classes} classes.")
+
+
+def _refuse_even(kernel: int) -> None:
+    # Half a kernel of padding on both sides keeps the size of odd ones alone.
+    if kernel % 2 == 0:
+        raise ValueError(f"The kernel is {kernel}; it must be odd.")

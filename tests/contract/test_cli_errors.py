@@ -170,6 +170,19 @@ def test_untrained_weights_have_no_accuracy(place, ends):
     assert "UNTRAINED" in said
 
 
+@pytest.mark.usefixtures("place")
+def test_targets_in_one_word_are_told_how_to_be_named(ends):
+    said = ends(2, *convert("tiny.toml", "--weights", "none", target="tflite,coreml"))
+    assert "--target tflite --target coreml" in said
+
+
+@pytest.mark.parametrize("command", ["evaluate", "profile"])
+def test_a_result_that_could_not_be_written_is_told_before_any_work(place, ends, command):
+    (place / "x.onnx").write_bytes(b"")
+    data = ("--data", place) if command == "evaluate" else ()
+    assert "is a folder" in ends(9, command, "x.onnx", "--out", place, *data)
+
+
 def test_an_unknown_device_is_told(place, ends):
     (place / "x.onnx").write_bytes(b"")
     assert "host" in ends(2, "profile", "x.onnx", "--device", "toaster")

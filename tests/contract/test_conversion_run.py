@@ -1,6 +1,8 @@
 """The conversion stage with targets that save the program, through real worker processes."""
 
+import errno
 import json
+import math
 import os
 import re
 import shutil
@@ -257,6 +259,41 @@ def test_a_damaged_artifact_in_the_users_folder_is_replaced_from_the_cache():
     store.read_manifest(artifact)
 
 
+def test_what_cannot_be_published_from_the_cache_does_not_take_the_others_down(warm):
+    (warm / "elsewhere" / "tiny-untrained-fp32.good").mkdir(parents=True)
+    good, folder = tiny("good", "folder", out=Path("elsewhere"))
+    assert (good.status, good.exit_code, folder.status) == ("failed", 9, "cached")
+    assert "tiny-untrained-fp32.good cannot be written" in good.error
+    assert files(warm / "elsewhere") == [
+        "tiny-untrained-fp32.bundle.json",
+        "tiny-untrained-fp32.bundle/inner/weights",
+        "tiny-untrained-fp32.bundle/readme.txt",
+    ]
+
+
+def test_pruning_removes_what_killed_conversions_left(place):
+    (place / "cache" / "work" / "left").mkdir(parents=True)
+    assert cache.prune(older_than_days=1) == ()
+    assert list((place / "cache" / "work").iterdir()) == []
+
+
+@pytest.mark.usefixtures("warm")
+def test_a_cache_that_can_only_be_read_answers(monkeypatch):
+    def refused(path):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+
+    monkeypatch.setattr(os, "utime", refused)
+    assert tiny("good")[0].status == "cached"
+
+
+def test_a_cache_that_cannot_be_written_is_told_as_the_cache(place):
+    (place / "cache").write_text("")
+    with pytest.raises(OutputError, match="a file, not a folder") as told:
+        tiny("good")
+    assert cache.VARIABLE in told.value.hint
+    assert "--no-cache" in told.value.hint
+
+
 def test_a_target_added_later_uses_the_stored_program(warm):
     (program,) = (warm / "cache" / "programs").iterdir()
     written = (program / cache.PROGRAM).stat().st_mtime_ns
@@ -288,7 +325,27 @@ def test_the_cache_lists_and_prunes_what_it_holds():
     assert cache.cache_entries() == ()
 
 
-@pytest.mark.parametrize("limits", [{}, {"older_than_days": -1}, {"max_size_bytes": -1}])
+def test_pruning_to_a_size_keeps_the_latest_used(warm):
+    for age, (kind, record) in enumerate(
+        [("programs", "program.json"), ("artifacts", "manifest.json")]
+    ):
+        for path in warm.glob(f"cache/{kind}/*/{record}"):
+            os.utime(path, (1e9 - age, 1e9 - age))
+    newest, *older = cache.cache_entries()
+    assert newest.kind == "program"
+    # It alone is too large, so that nothing may stay, not even what would fit.
+    assert len(cache.prune(max_size_bytes=newest.size_bytes - 1)) == 1 + len(older)
+
+
+@pytest.mark.usefixtures("warm")
+def test_limits_beyond_all_measure_remove_nothing():
+    assert cache.prune(older_than_days=1e300, max_size_bytes=math.inf) == ()
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{}, {"older_than_days": -1}, {"max_size_bytes": -1}, {"older_than_days": math.nan}],
+)
 def test_pruning_without_a_sensible_limit_is_refused(limits):
     with pytest.raises(ConfigError):
         cache.prune(**limits)
@@ -304,6 +361,7 @@ def test_pruning_without_a_sensible_limit_is_refused(limits):
         ({"options": TargetOptions(batch=0)}, ConfigError, "A batch of 0"),
         ({"workers": 0}, ConfigError, "0 workers"),
         ({"features": True, "classes": 3}, ConfigError, "Features and 3 classes"),
+        ({"classes": 0}, ConfigError, "0 classes were asked for"),
         ({"options": TargetOptions(image_input=True)}, ConfigError, "image-input means nothing"),
         ({"pictures": Path("nowhere")}, InputError, "nowhere"),
         ({"weights": "nowhere.pth"}, InputError, "nowhere.pth"),

@@ -143,6 +143,12 @@ def test_hyper_threads_of_one_core_count_once(tmp_path, siblings, expected):
     assert host.physical_cores({0, 1, 2, 3}, tmp_path) == expected
 
 
+def test_a_containers_share_of_the_cores_is_all_that_counts(monkeypatch):
+    monkeypatch.setattr(host.machine, "cores", lambda: 1)
+    info = host.info()
+    assert (info.cores, info.physical_cores) == (1, 1)
+
+
 def test_core_ml_is_refused_before_anything_runs(monkeypatch):
     monkeypatch.setattr("sys.platform", "linux")
     with pytest.raises(DeviceError, match="Apple systems only"):

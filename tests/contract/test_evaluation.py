@@ -174,9 +174,16 @@ def test_an_output_that_cannot_be_right_is_an_input_error(patches, predictor, sa
         evaluate(colours(lambda _: predictor), patches)
 
 
-@pytest.mark.parametrize("options", [{"batch": 0}, {"threads": 0}, {"limit": 0}])
-def test_settings_below_1_are_refused(patches, options):
-    with pytest.raises(ConfigError):
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"batch": 0}, r"^batch is 0\.\n"),
+        ({"batch": -1, "threads": 0}, r"^batch is -1 and threads is 0\."),
+        ({"limit": 0}, "limit of 0"),
+    ],
+)
+def test_settings_below_1_are_refused(patches, options, said):
+    with pytest.raises(ConfigError, match=said):
         evaluate(colours(), patches, **options)
 
 

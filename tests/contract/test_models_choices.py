@@ -39,7 +39,7 @@ def tiny(block, **gate):
         channels=16,
         depth=2,
         stride=2,
-        expansion=2,
+        expansion=2 if "mbconv" in block else 1,
         inner=(8, 8) if block == "bottleneck" else None,
         se=se,
     )
@@ -77,11 +77,25 @@ def check(spec, peak_allocation):
     return outputs
 
 
-@pytest.mark.parametrize(
-    ("block", "placement", "squeeze", "gate"),
-    tuple(itertools.product(BLOCKS, PLACEMENTS, SQUEEZES, GATES)),
+# The gates take turns, so that each meets every block, every placement and every squeeze.
+TURNS = tuple(
+    (BLOCKS[b], PLACEMENTS[p], SQUEEZES[s], GATES[(b + p + s) % len(GATES)])
+    for b, p, s in itertools.product(
+        range(len(BLOCKS)), range(len(PLACEMENTS)), range(len(SQUEEZES))
+    )
 )
-def test_every_gate_at_every_place_of_every_block(block, placement, squeeze, gate, peak_allocation):
+
+
+def test_the_turns_hold_every_gate_with_every_other_choice():
+    for position, choices in enumerate((BLOCKS, PLACEMENTS, SQUEEZES)):
+        met = {(turn[position], turn[3]) for turn in TURNS}
+        assert met == set(itertools.product(choices, GATES))
+
+
+@pytest.mark.parametrize(("block", "placement", "squeeze", "gate"), TURNS)
+def test_every_squeeze_at_every_place_of_every_block(
+    block, placement, squeeze, gate, peak_allocation
+):
     check(tiny(block, placement=placement, squeeze=squeeze, gate=gate), peak_allocation)
 
 

@@ -159,6 +159,14 @@ def test_another_zip_file_is_refused(tmp_path):
         load(path)
 
 
+def test_a_zip_file_with_a_damaged_directory_is_an_input_error(tmp_path, state):
+    path = saved(tmp_path, state)
+    path.write_bytes(path.read_bytes().replace(b"PK\x01\x02", b"PK\x01\x03"))
+
+    with pytest.raises(InputError, match="not a readable torch file"):
+        load(path)
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.9, 0.999])
 def test_a_truncated_torch_file_is_an_input_error(zipped, share, tmp_path, state):

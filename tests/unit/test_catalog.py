@@ -42,15 +42,24 @@ def test_there_are_four_built_in_targets():
     assert catalog.target_names() == ("coreml", "executorch", "onnxruntime", "tflite")
 
 
-def test_a_project_adds_a_recipe(user_project):
-    (user_project / "calibration/recipes/mine.toml").write_text(RECIPE)
-    assert catalog.recipe("mine").summary == "A recipe of the user's own."
-    assert {"mine", "fp32"} <= set(catalog.recipe_names())
+@pytest.mark.parametrize("name", ["mine", "mine-2.5"])
+def test_a_project_adds_a_recipe(user_project, name):
+    text = RECIPE.replace("mine", name)
+    (user_project / f"calibration/recipes/{name}.toml").write_text(text)
+    assert catalog.recipe(name).summary == "A recipe of the user's own."
+    assert {name, "fp32"} <= set(catalog.recipe_names())
 
 
 def test_a_project_replaces_a_recipe(user_project):
+    text = RECIPE.replace("mine", "fp32")
+    (user_project / "calibration/recipes/fp32.toml").write_text(text)
+    assert catalog.recipe("fp32").summary == "A recipe of the user's own."
+
+
+def test_a_file_that_calls_itself_something_else_is_an_error(user_project):
     (user_project / "calibration/recipes/fp32.toml").write_text(RECIPE)
-    assert catalog.recipe("fp32").name == "mine"
+    with pytest.raises(InputError, match=r"fp32\.toml calls itself 'mine'"):
+        catalog.recipe("fp32")
 
 
 def test_a_folder_without_edgese_toml_is_no_project(user_project):

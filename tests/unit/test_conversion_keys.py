@@ -86,6 +86,12 @@ def test_another_version_of_the_sources_changes_the_key(monkeypatch):
     assert program() != before
 
 
+def test_another_kind_of_machine_changes_the_key(monkeypatch):
+    before = program()
+    monkeypatch.setattr(keys.platform, "system", lambda: "Another")
+    assert program() != before
+
+
 def test_packages_that_are_not_installed_are_left_out():
     assert set(keys.toolchain(["there-is-none", "msgspec"])) == {"python", "msgspec"}
 
@@ -104,6 +110,6 @@ def test_a_spec_from_code_and_from_a_file_have_the_same_key():
 
 
 def test_a_spec_of_wrong_types_is_a_config_error():
-    spec = msgspec.structs.replace(SPEC, classes="many")
+    spec = msgspec.structs.replace(SPEC, classes="many", labels=())
     with pytest.raises(ConfigError, match="classes"):
         from_spec(spec, "none", resolution=None, classes=None, batch=1)

@@ -1,3 +1,5 @@
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,25 @@ def test_a_folder_beside_its_csv_is_pointed_to_the_csv(tmp_path):
     with pytest.raises(InputError) as caught:
         labelled(tmp_path, PETS)
     assert f"Did you mean {tmp_path / 'labels.csv'}?" in caught.value.hint
+
+
+@pytest.mark.parametrize("closed", ["", "cat", "cat/deep"])
+def test_a_folder_that_cannot_be_read_is_an_input_error_and_not_passed_over(
+    tmp_path, monkeypatch, closed
+):
+    touch(tmp_path, "cat/deep/a.jpg", "dog/a.jpg")
+    scandir = os.scandir
+
+    def refusing(path):
+        if Path(path) == tmp_path / closed:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    # The tests may run as root, whom no folder refuses.
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(InputError, match="Permission denied") as caught:
+        labelled(tmp_path, PETS)
+    assert str(tmp_path / closed) in caught.value.message
 
 
 @pytest.mark.parametrize(

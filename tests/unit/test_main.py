@@ -1,5 +1,11 @@
 """What happened becomes an exit code and a message on stderr."""
 
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from edgese import __main__, errors
@@ -44,6 +50,46 @@ def test_a_bug_shows_its_traceback(monkeypatch, capsys):
     said = capsys.readouterr().err
     assert "Traceback" in said
     assert "ZeroDivisionError: a bug" in said
+
+
+def test_a_wrong_value_is_told_with_its_option(capsys):
+    assert __main__.run(["convert", "x", "--batch", "0"]) == 2
+    assert "--batch" in capsys.readouterr().err
+
+
+def edgese(*arguments, **streams):
+    command = [sys.executable, "-m", "edgese", *arguments]
+    return subprocess.run(command, check=False, text=True, **streams)
+
+
+@pytest.mark.parametrize("arguments", [["models"], ["models", "--json"], ["--help"]])
+def test_a_reader_that_leaves_early_is_no_error(arguments):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as closed:
+        ended = edgese(*arguments, stdout=closed, stderr=subprocess.PIPE)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has an always full device")
+@pytest.mark.parametrize("arguments", [["models"], ["--version"]])
+def test_output_that_fits_nowhere_ends_in_9(arguments):
+    with Path("/dev/full").open("wb") as full:
+        ended = edgese(*arguments, stdout=full, stderr=subprocess.PIPE)
+    assert ended.returncode == 9
+    assert "the disk is full" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_termination_ends_like_an_interruption(monkeypatch, capsys):
+    def app(*_args, **_options):
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(application, "app", app)
+    assert __main__.run([]) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.parametrize("arguments", [["modes"], ["models", "--nonsense"], ["profile"]])

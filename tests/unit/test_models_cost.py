@@ -1,6 +1,5 @@
 """Counts from the rows: published figures, the SE paper's arithmetic, and what the rows imply."""
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +7,7 @@ from hypothesis import strategies as st
 from edgese.errors import ConfigError
 from edgese.models.cost import cost, without_gates
 from edgese.models.operators import live_bytes, operators
-from edgese.models.registry import find_model, models
+from edgese.models.registry import customized, find_model, models
 
 PARAMETERS = {
     "efficientnet_b0": 5_288_548,
@@ -98,15 +97,22 @@ def test_gates_are_counted_by_stage():
 
 
 def test_a_network_without_classes_ends_in_pooled_features():
-    spec = msgspec.structs.replace(find_model("efficientnet_lite0"), classes=0)
+    spec = customized(find_model("efficientnet_lite0"), classes=0)
 
     head = cost(spec).stages[-1]
 
     assert (head.channels, head.height, head.width) == (1280, 1, 1)
 
 
+def test_a_head_that_is_a_pool_alone_has_no_multiply_adds_and_no_share():
+    head = cost(customized(find_model("se_resnet18"), classes=0)).stages[-1]
+
+    assert (head.macs, head.gate_share.macs) == (0, 0.0)
+    assert head.paper_flops == 512 * 7 * 7
+
+
 def test_twice_the_side_is_four_times_the_macs_and_no_more_parameters():
-    spec = msgspec.structs.replace(find_model("efficientnet_lite0"), classes=0)
+    spec = customized(find_model("efficientnet_lite0"), classes=0)
     own, twice = cost(spec), cost(spec, 448, 448)
 
     assert twice.parameters == own.parameters

@@ -125,7 +125,16 @@ def test_a_safetensors_file_of_the_wrong_length_is_an_input_error(data, tmp_path
 
 
 @pytest.mark.parametrize(
-    "header", [b"{", b'{"x": 1}', b"{" + b"\xff" * 9, b'{"x": {"data_offsets": []}}']
+    "header",
+    [
+        b"{",
+        b'{"x": 1}',
+        b"{" + b"\xff" * 9,
+        b'{"x": {"data_offsets": []}}',
+        b'{"x": {"data_offsets": ["0", "8"]}}',
+        b'{"__metadata__": "text"}',
+        b'{"__metadata__": {"edgese.spec": 1}}',
+    ],
 )
 def test_a_broken_safetensors_header_is_an_input_error(header, tmp_path):
     path = tmp_path / "w.safetensors"

@@ -41,14 +41,21 @@ def test_files_are_relative_to_the_project_from_any_folder_below(folder):
         '[project]\nmodel = "mine.toml"\nweights = "w.safetensors"\nout = "artifacts"\n'
     )
     assert project.subject(None) == str(folder / "mine.toml")
-    assert project.weights() == str(folder / "w.safetensors")
+    assert project.weights(project.subject(None)) == str(folder / "w.safetensors")
     assert project.out() == folder / "artifacts"
 
 
 def test_words_that_are_no_files_stay_as_they_are(folder):
-    (folder / "edgese.toml").write_text('[project]\nweights = "imagenet"\n')
-    assert project.weights() == "imagenet"
+    (folder / "edgese.toml").write_text(
+        '[project]\nmodel = "efficientnet_lite0"\nweights = "imagenet"\n'
+    )
+    assert project.weights("efficientnet_lite0") == "imagenet"
     assert project.out() == Path("edgese-out")
+
+
+def test_the_projects_weights_are_for_its_own_model_alone(folder):
+    (folder / "edgese.toml").write_text('[project]\nmodel = "mine.toml"\nweights = "w.pth"\n')
+    assert project.weights(project.subject("se_resnet50")) is None
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,22 @@ def test_a_place_where_nothing_can_be_made_is_an_output_error():
         store.writable_folder(Path("/proc/edgese"))
 
 
+def test_what_is_in_the_way_is_named(tmp_path):
+    (tmp_path / "taken").mkdir()
+    with (
+        pytest.raises(OutputError, match=rf"{tmp_path}/taken cannot .*: a folder is in the way"),
+        store.staging(tmp_path / "taken") as (partial,),
+    ):
+        partial.write_text("new")
+    assert names(tmp_path) == ["taken"]
+
+
+def test_a_folder_is_no_place_for_a_file(tmp_path):
+    store.writable_file(tmp_path / "new" / "file")
+    with pytest.raises(OutputError, match="is a folder, not a file"):
+        store.writable_file(tmp_path / "new")
+
+
 def test_trying_a_folder_leaves_it_empty(tmp_path):
     store.writable_folder(tmp_path / "new" / "folder")
     assert names(tmp_path / "new" / "folder") == []
@@ -216,7 +232,9 @@ def test_older_and_newer_schemas_have_two_different_messages(tmp_path, schema, m
     assert caught.value.hint.startswith(hint)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 2, "value": "x"}', '{"schema": "2"}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"schema": 2, "value": "x"}', '{"schema": "2"}']
+)
 def test_what_is_no_such_record_is_an_input_error(tmp_path, text):
     path = tmp_path / "r.json"
     path.write_text(text)
