@@ -1,5 +1,5 @@
 # `make demo` and `make test` set up and run; `make check` and `make bench` expect the set-up.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 

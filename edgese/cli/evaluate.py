@@ -58,6 +58,7 @@ def evaluate(
     from edgese.errors import ConfigError
     from edgese.evaluation.api import evaluate as run
     from edgese.evaluation.comparison import agreement
+    from edgese.evaluation.subjects import Subject, find_subject
     from edgese.records.evaluation import EvaluationResult
     from edgese.store import manifest_path, writable_file, write_record
 
@@ -77,20 +78,24 @@ def evaluate(
     if out is not None:
         writable_file(out)
     with ui.quiet_libraries(), ui.bars(names) as show:
+        # All are looked at before the first one takes its minutes.
+        found = [
+            find_subject(name, None if name in artifacts else weights or project.weights(name))
+            for name in names
+        ]
 
-        def evaluated(name: str) -> "Evaluation":
+        def evaluated(subject: Subject) -> "Evaluation":
             return run(
-                name,
+                subject,
                 data,
-                weights=None if name in artifacts else weights or project.weights(name),
                 split=split,
                 threads=threads,
                 limit=limit,
                 strict=strict,
-                progress=lambda stage, fraction: show(name, stage, fraction),
+                progress=lambda stage, fraction: show(subject.name, stage, fraction),
             )
 
-        evaluations = [evaluated(name) for name in names]
+        evaluations = [evaluated(subject) for subject in found]
     result = EvaluationResult(
         evaluations=tuple(evaluations),
         agreements=tuple(agreement(evaluations[0], other) for other in evaluations[1:]),

@@ -13,6 +13,8 @@ from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
+from edgese.errors import EdgeseError
+
 Justify = Literal["left", "right"]
 
 # Rich would squeeze a table into its terminal, down to columns of four characters; a terminal that
@@ -118,6 +120,8 @@ def quiet_libraries() -> Iterator[None]:
         sys.stderr = screen
         try:
             yield
+        except EdgeseError:
+            raise  # it says what was found; the runtimes' chatter would bury it
         except Exception:
             ctypes.CDLL(None).fflush(None)
             log.seek(0)

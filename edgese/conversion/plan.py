@@ -87,7 +87,7 @@ def _plan(
     recipe_name: str | None,
     options: TargetOptions,
 ) -> TargetPlan:
-    chosen = recipe(recipe_name or facts.recipes[0])
+    chosen = recipe(recipe_name or facts.default_recipe)
     own = _owned(options, facts)
     return TargetPlan(
         facts=facts,

@@ -123,7 +123,7 @@ class _Worker:
             pass  # it has died; its output ends too, and that is where it is noticed
 
     def read(self) -> tuple[list[Advanced], bool]:
-        """News of the worker, and whether it has ended."""
+        """News of the worker, and whether it has said its last word."""
         data = os.read(self.output.fileno(), 2**16)
         *lines, self._rest = (self._rest + data).split(b"\n")
         news = []
@@ -133,7 +133,8 @@ class _Worker:
                 news.append(event)
             else:
                 self.result = event
-        return news, not data
+        # Not its output's end: a process that a converter left behind may hold that open.
+        return news, not data or self.result is not None
 
     def end(self) -> Ended:
         """Waits for the process, whose output has ended, and says how it went."""

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +16,7 @@ from edgese.conversion.pictures import prepared
 from edgese.conversion.plan import TargetPlan, start_order
 from edgese.conversion.pool import Ended, Limits, Pool, Waiting
 from edgese.conversion.subject import Subject
-from edgese.errors import EdgeseError
+from edgese.errors import EdgeseError, OutputError
 from edgese.records.artifact import ConversionOutcome
 from edgese.records.job import ConversionJob, Failed, ProgramRecord
 
@@ -98,7 +98,9 @@ def converted(
             order.report(plan.facts.name, "failed" if row.error else "done", 1.0)
             yield row
     if order.root and order.program_key and not known:
-        cache.keep_program(order.root, order.program_key, program_folder, program)
+        # What was asked for is published; a full cache only costs the next conversion its export.
+        with suppress(OutputError):
+            cache.keep_program(order.root, order.program_key, program_folder, program)
 
 
 def _limits(workers: int | None, jobs: int) -> Limits:

@@ -49,7 +49,8 @@ def checked(plan: MeasurePlan, info: DeviceInfo, count: int) -> MeasurePlan:
     settings = msgspec.structs.asdict(plan)
     positive = ("min_runs", "warmup_runs", "reply_timeout_s", "timeout_s")
     for name in (*positive, "min_time_s", "warmup_time_s", "lead_in_runs"):
-        if settings[name] < 0 or (name in positive and settings[name] == 0):
+        # Written so that NaN, which is neither, is refused too.
+        if not (settings[name] > 0 or (settings[name] == 0 and name not in positive)):
             raise ConfigError(
                 f"{name} is {settings[name]:g}.",
                 hint="Give more than 0." if name in positive else "Give 0 or more.",

@@ -1,5 +1,6 @@
 """What is known of a target without asking its packages; a file in targets/."""
 
+from edgese.records.artifact import Precision
 from edgese.records.base import Record
 
 
@@ -13,10 +14,9 @@ class TargetFacts(Record, frozen=True):
         extra: the extra that installs it: ``pip install 'edgese[<extra>]'``.
         modules: what must be importable to convert.
         packages: distributions whose versions a manifest records.
-        recipes: what it can execute, its default first.
+        precisions: of recipes that it can execute.
+        default_recipe: what `convert` takes where no recipe is named.
         delegates: what can execute it, the default first.
-        delegate_at: "convert" where the artifact is compiled for its delegate, "load" where it is
-            chosen later.
         options: the fields of `TargetOptions` that are its own. The batch is everyone's.
         worker_memory_mb: memory that converting takes beyond the network itself, in MiB.
         worker_seconds: how long converting an EfficientNet-B0 takes, roughly; the longest starts
@@ -30,9 +30,9 @@ class TargetFacts(Record, frozen=True):
     extra: str
     modules: tuple[str, ...]
     packages: tuple[str, ...]
-    recipes: tuple[str, ...]
+    precisions: tuple[Precision, ...]
+    default_recipe: str
     delegates: tuple[str, ...]
-    delegate_at: str
     worker_memory_mb: int
     worker_seconds: float
     options: tuple[str, ...] = ()

@@ -18,10 +18,10 @@ def check_request(name: str, card: ModelCard, recipe: Recipe, options: TargetOpt
             labels that do not fit the classes.
     """
     facts = target_facts(name)
-    if recipe.name not in facts.recipes:
+    if recipe.precision not in facts.precisions:
         raise ConfigError(
-            f"{facts.title} cannot execute the recipe {recipe.name!r}.",
-            hint=f"It can: {', '.join(facts.recipes)}.",
+            f"{facts.title} cannot execute the recipe {recipe.name!r}, which is {recipe.precision}.",
+            hint=f"It can: {', '.join(facts.precisions)}.",
         )
     if options.delegate and options.delegate not in facts.delegates:
         raise ConfigError(

@@ -18,17 +18,17 @@ def facts(name, **changes):
         "extra": name,
         "modules": (),
         "packages": (),
-        "recipes": ("fp32", "fp16"),
+        "precisions": ("fp32", "fp16"),
+        "default_recipe": "fp32",
         "delegates": ("cpu", "gpu"),
-        "delegate_at": "convert",
         "worker_memory_mb": 100,
         "worker_seconds": 1.0,
     }
     return TargetFacts(**settings | changes)
 
 
-COREML = facts("coreml", recipes=("fp16", "fp32"), options=("image_input", "deployment_target"))
-TFLITE = facts("tflite", recipes=("fp32",))
+COREML = facts("coreml", default_recipe="fp16", options=("image_input", "deployment_target"))
+TFLITE = facts("tflite", precisions=("fp32",))
 EXECUTORCH = facts("executorch", options=("delegate",))
 
 

@@ -22,14 +22,14 @@ def test_every_target_has_its_facts_and_they_fit():
     for name, module in TARGETS.items():
         facts = target_facts(name)
         assert module.NAME == name == facts.name
-        assert facts.recipes[0] == ("fp16" if name == "coreml" else "fp32")
-        assert set(facts.recipes) == {"fp16", "fp32"}
+        assert facts.default_recipe == ("fp16" if name == "coreml" else "fp32")
+        assert set(facts.precisions) == {"fp16", "fp32"}
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_what_it_can_do_is_accepted(name):
     facts = target_facts(name)
-    for chosen in facts.recipes:
+    for chosen in facts.precisions:
         TARGETS[name].check(CARD, recipe(chosen), TargetOptions(delegate=facts.delegates[-1]))
 
 
