@@ -59,16 +59,20 @@ def run(arguments: list[str] | None = None) -> int:
 
 @contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM meanwhile raises KeyboardInterrupt, so that it cleans up as Ctrl-C does."""
+    """SIGTERM and a closed terminal raise KeyboardInterrupt, to clean up as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signals = (signal.SIGTERM, signal.SIGHUP)
+    # `nohup` ignores the terminal's end on purpose.
+    wanted = [number for number in signals if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, signal.default_int_handler) for number in wanted}
     try:
         yield
     finally:
-        # None stands for a handler that was not installed from Python.
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        for number, handler in before.items():
+            # None stands for a handler that was not installed from Python.
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _unwritten(error: OSError | SystemExit) -> int:

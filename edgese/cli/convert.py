@@ -12,7 +12,7 @@ from edgese.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgese.records.artifact import ConversionOutcome
+    from edgese.records.artifact import ConversionOutcome, Parity
 
 EXAMPLE: Final = "Example: edgese convert efficientnet_lite0 --weights imagenet --target tflite"
 
@@ -135,25 +135,6 @@ def show_outcomes(outcomes: "Sequence[ConversionOutcome]") -> None:
     """The table of a conversion, then what went wrong."""
     from edgese.cli import ui
 
-    rows = []
-    for outcome in outcomes:
-        parity = outcome.parity
-        compared = parity is not None and parity.cosine is not None
-        rows.append(
-            (
-                outcome.target,
-                outcome.recipe,
-                outcome.status,
-                parity.verdict.replace("_", " ") if parity else "-",
-                f"{parity.cosine:.7f}" if parity and parity.cosine is not None else "-",
-                f"{parity.max_abs_diff:.1e}" if parity and compared else "-",
-                f"{parity.sqnr_db:.0f} dB" if parity and compared else "-",
-                ui.percent(parity.top1_agreement, 0) if parity and compared else "-",
-                ui.megabytes(outcome.size_bytes) if outcome.artifact else "-",
-                f"{outcome.seconds:.1f} s",
-                outcome.artifact or "-",
-            )
-        )
     ui.table(
         (
             "target",
@@ -164,11 +145,24 @@ def show_outcomes(outcomes: "Sequence[ConversionOutcome]") -> None:
             "max diff",
             "SQNR",
             "top-1 same",
+            "outside delegate",
             "size",
             "time",
             "artifact",
         ),
-        rows,
+        [
+            (
+                outcome.target,
+                outcome.recipe,
+                outcome.status,
+                *_parity_cells(outcome.parity),
+                _coverage(outcome),
+                ui.megabytes(outcome.size_bytes) if outcome.artifact else "-",
+                f"{outcome.seconds:.1f} s",
+                outcome.artifact or "-",
+            )
+            for outcome in outcomes
+        ],
         left=4,
     )
     for outcome in outcomes:
@@ -178,3 +172,29 @@ def show_outcomes(outcomes: "Sequence[ConversionOutcome]") -> None:
             ui.note(f"{outcome.target}: {outcome.error}")
             if outcome.hint:
                 ui.note(f"  {outcome.hint}")
+
+
+def _parity_cells(parity: "Parity | None") -> tuple[str, str, str, str, str]:
+    """Verdict, cosine, largest difference, SQNR and agreement; dashes where there is none."""
+    from edgese.cli import ui
+
+    if parity is None:
+        return "-", "-", "-", "-", "-"
+    verdict = parity.verdict.replace("_", " ")
+    if parity.cosine is None or parity.max_abs_diff is None or parity.sqnr_db is None:
+        return verdict, "-", "-", "-", "-"
+    return (
+        verdict,
+        f"{parity.cosine:.7f}",
+        f"{parity.max_abs_diff:.1e}",
+        f"{parity.sqnr_db:.0f} dB",
+        ui.percent(parity.top1_agreement, 0),
+    )
+
+
+def _coverage(outcome: "ConversionOutcome") -> str:
+    """How much the delegate leaves to the runtime; only what runs here is known."""
+    if outcome.parity is None or outcome.parity.verdict == "not_run":
+        return "-"
+    cut = f" in {outcome.partitions} parts" if outcome.partitions > 1 else ""
+    return f"{outcome.outside_operators} operators{cut}"

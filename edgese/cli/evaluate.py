@@ -58,9 +58,9 @@ def evaluate(
     from edgese.errors import ConfigError
     from edgese.evaluation.api import evaluate as run
     from edgese.evaluation.comparison import agreement
-    from edgese.evaluation.subjects import Subject, find_subject
+    from edgese.evaluation.subjects import Subject, find_subject, is_artifact
     from edgese.records.evaluation import EvaluationResult
-    from edgese.store import manifest_path, writable_file, write_record
+    from edgese.store import writable_file, write_record
 
     if data is None:
         raise ConfigError(
@@ -69,7 +69,7 @@ def evaluate(
         )
     names = subjects or [project.subject(None)]
     # An artifact holds its own weights; those that are named are for the models among the subjects.
-    artifacts = {name for name in names if manifest_path(Path(name)).exists()}
+    artifacts = set(filter(is_artifact, names))
     if weights and artifacts.issuperset(names):
         raise ConfigError(
             f"--weights {weights} was given for artifacts, which have their own inside.",
@@ -144,6 +144,8 @@ def show_evaluations(
                 for pair in agreements
             ],
         )
+    if evaluations[0].data.labelled_by == "order":
+        ui.note("The folders' names are no classes of the model; they were taken in sorted order.")
     unreadable = {
         picture.file: picture for evaluation in evaluations for picture in evaluation.unreadable
     }

@@ -8,7 +8,7 @@ import typer
 from edgese.records.measurement import MeasurePlan
 
 if TYPE_CHECKING:
-    from edgese.records.measurement import ProfileResult
+    from edgese.records.measurement import Profile, ProfileResult
 
 _PLAN: Final = MeasurePlan(threads=1)
 
@@ -46,8 +46,8 @@ def profile(
 
     Each artifact has a process of its own, launched anew several times. Several artifacts take
     turns in AB/BA blocks, so that a machine whose speed drifts disturbs all alike, and each is
-    compared with the first: the ratio of their latencies with a 95 % interval over launches and
-    blocks. Nothing else should run on the device meanwhile.
+    compared with the first: the ratio of their latencies with a 95 % interval over launches.
+    Nothing else should run on the device meanwhile.
     """
     from edgese.cli import ui
     from edgese.measure import api
@@ -74,6 +74,11 @@ def profile(
         show_profiles(result)
     if result.failures:
         raise typer.Exit(min(failure.exit_code for failure in result.failures))
+
+
+def _own_memory_mb(profile: "Profile") -> float:
+    """What the artifact added to its runtime, at most."""
+    return max(launch.peak_memory_mb - launch.memory_before_load_mb for launch in profile.launches)
 
 
 def show_profiles(result: "ProfileResult") -> None:
@@ -109,7 +114,7 @@ def show_profiles(result: "ProfileResult") -> None:
                     f"{profile.latency.p99_ms:.2f} ms",
                     str(profile.latency.count),
                     f"{profile.throughput_per_s:.1f}",
-                    f"{profile.peak_memory_mb - profile.memory_before_load_mb:.0f} MiB",
+                    f"{_own_memory_mb(profile):.0f} MiB",
                 )
                 for profile in profiles
             ],

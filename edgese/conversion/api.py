@@ -25,7 +25,7 @@ from edgese.conversion.plan import TargetPlan, expanded, planned
 from edgese.conversion.run import Order, Report, converted, workplace
 from edgese.conversion.subject import Subject, from_module, from_spec, is_module
 from edgese.errors import ConfigError, MissingDependency, OutputError, StoreError
-from edgese.records.artifact import ConversionOutcome, TargetOptions
+from edgese.records.artifact import ConversionOutcome, Manifest, TargetOptions
 from edgese.records.model import ModelSpec, Preprocessing
 from edgese.targets import target_module
 
@@ -250,7 +250,7 @@ def _from_cache(order: Order, plans: Sequence[TargetPlan]) -> Iterator[Conversio
         found = cache.find_artifact(order.root, key) if key else None
         if key is None or found is None:
             continue
-        artifact, manifest = found
+        artifact, manifest = _with_source(order, found)
         try:
             final = publish(artifact, manifest, order.out)
         except (StoreError, FileNotFoundError):
@@ -263,6 +263,15 @@ def _from_cache(order: Order, plans: Sequence[TargetPlan]) -> Iterator[Conversio
             continue
         order.report(plan.facts.name, "cached", 1.0)
         yield outcome.made(plan, "cached", final, manifest, seconds=time.monotonic() - started)
+
+
+def _with_source(order: Order, found: tuple[Path, Manifest]) -> tuple[Path, Manifest]:
+    """A cached artifact whose manifest names the weights' file of today: the same, elsewhere."""
+    artifact, manifest = found
+    if order.subject.weights is None:
+        return found
+    weights = msgspec.structs.replace(manifest.weights, source=order.subject.weights.source)
+    return artifact, msgspec.structs.replace(manifest, weights=weights)
 
 
 def _lacking(plans: Sequence[TargetPlan]) -> Iterator[ConversionOutcome]:

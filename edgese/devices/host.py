@@ -1,6 +1,5 @@
 """This machine as a device."""
 
-import importlib.util
 import os
 import platform
 import selectors
@@ -14,18 +13,13 @@ from pathlib import Path
 from time import monotonic
 from typing import IO, Final
 
-from edgese import catalog, machine
-from edgese.errors import DeviceError, MissingDependency
+from edgese import machine
+from edgese.errors import DeviceError
 from edgese.records.measurement import DeviceInfo, Job, Outcome, Push
 from edgese.store import writing
+from edgese.targets import target_module
+from edgese.targets.requests import check_runtime
 
-# What must be importable to execute; converting needs more.
-RUNTIME_MODULES: Final = {
-    "coreml": "coremltools",
-    "executorch": "executorch",
-    "onnxruntime": "onnxruntime",
-    "tflite": "ai_edge_litert",
-}
 _TAIL_CHARACTERS: Final = 8000
 _CPUS: Final = Path("/sys/devices/system/cpu")
 
@@ -34,25 +28,14 @@ def check(target: str) -> None:
     """Raises where this machine cannot execute artifacts of ``target``.
 
     Raises:
-        DeviceError: Core ML anywhere but on macOS, or a target that nothing here executes.
+        DeviceError: the target's artifacts do not run on this system.
         MissingDependency: the runtime is not installed.
     """
-    if target == "coreml" and sys.platform != "darwin":
+    if reason := target_module(target).unavailable():
         raise DeviceError(
-            f"Core ML artifacts run on Apple systems only; this host is {platform.system()}.",
-            hint="Leave this artifact out, or profile it on a Mac.",
+            f"This host is {platform.system()}: {reason}", hint="Leave such artifacts out here."
         )
-    if target not in RUNTIME_MODULES:
-        raise DeviceError(
-            f"This host has no runner for {target!r} artifacts.",
-            hint=f"It measures {', '.join(RUNTIME_MODULES)}.",
-        )
-    if importlib.util.find_spec(RUNTIME_MODULES[target]) is None:
-        extra = catalog.target_facts(target).extra
-        raise MissingDependency(
-            f"This host has no runtime for {target} artifacts.",
-            hint=f"pip install 'edgese[{extra}]'",
-        )
+    check_runtime(target)
 
 
 def info() -> DeviceInfo:

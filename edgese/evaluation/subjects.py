@@ -69,7 +69,7 @@ def find_subject(subject: str | Path, weights: str | None = None) -> Subject:
         InputError: the artifact, its manifest or the weights are missing or unreadable.
         StoreError: the artifact is not the one that its manifest describes.
     """
-    return _artifact(Path(subject), weights) if _is_artifact(subject) else _model(subject, weights)
+    return _artifact(Path(subject), weights) if is_artifact(subject) else _model(subject, weights)
 
 
 def pytorch_predictor(module: "nn.Module", threads: int) -> Predictor:
@@ -102,7 +102,8 @@ def pytorch_predictor(module: "nn.Module", threads: int) -> Predictor:
     return predict
 
 
-def _is_artifact(subject: str | Path) -> bool:
+def is_artifact(subject: str | Path) -> bool:
+    """Whether a subject is meant as an artifact, by its suffix or the manifest beside it."""
     path = Path(subject)
     suffixes = {target_facts(name).suffix for name in target_names()}
     return path.suffix in suffixes or manifest_path(path).is_file()
@@ -110,6 +111,7 @@ def _is_artifact(subject: str | Path) -> bool:
 
 def _artifact(path: Path, weights: str | None) -> Subject:
     from edgese.targets import target_module
+    from edgese.targets.requests import check_runtime
 
     if weights is not None:
         raise ConfigError(
@@ -124,6 +126,7 @@ def _artifact(path: Path, weights: str | None) -> Subject:
             f"{path} cannot be executed on this host: {reason}",
             hint="Evaluate it where it can, or another target's artifact here.",
         )
+    check_runtime(manifest.target)
     return Subject(
         name=str(path),
         target=manifest.target,

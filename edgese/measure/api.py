@@ -111,7 +111,7 @@ def profile(
         ProfileFailure(
             label=subject.label,
             error=failure_message(run.failure, info.name),
-            hint="The others were measured."
+            hint="Measure it alone, or convert it again."
             if profiles
             else "Convert it again; `edgese doctor` tells whether its runtime works.",
             exit_code=DeviceError.exit_code,

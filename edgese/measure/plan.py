@@ -9,7 +9,7 @@ from edgese.records.measurement import DeviceInfo, MeasurePlan
 
 # Phones have two to four fast cores, and networks of this size gain little from more.
 MOST_DEFAULT_THREADS: Final = 4
-# From four launches on, 95 % intervals hold the truth in about nine of ten simulated cases.
+# With fewer, Student's factor is above 4, and an interval of that width says nothing.
 FEWEST_LAUNCHES: Final = 4
 
 

@@ -196,7 +196,11 @@ def by_phi(phi: float) -> ModelSpec:
 def lite(
     name: str, width: float, depth: float, resolution: int, *, dropout: float, top1: float
 ) -> ModelSpec:
-    """An EfficientNet-Lite: no gates, ReLU6, stem and head not scaled."""
+    """An EfficientNet-Lite: no gates, ReLU6, stem and head not scaled.
+
+    Resized bicubically, as timm and EfficientNet-Lite-PyTorch evaluate the published weights;
+    tensorflow/tpu resizes bilinearly.
+    """
     return ModelSpec(
         name=name,
         family="efficientnet_lite",

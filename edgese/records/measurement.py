@@ -226,7 +226,7 @@ class Ratio(Record, frozen=True):
     Attributes:
         artifact, baseline: labels of their profiles.
         ratio: median over the rounds of the two block medians' ratio; 2.0 is twice as slow.
-        interval: by bootstrap over launches and their rounds. Where it holds 1.0, the two cannot
+        interval: Student's over launches, each one figure. Where it holds 1.0, the two cannot
             be told apart.
     """
 

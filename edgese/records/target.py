@@ -13,6 +13,7 @@ class TargetFacts(Record, frozen=True):
         suffix: of its artifacts, with the dot.
         extra: the extra that installs it: ``pip install 'edgese[<extra>]'``.
         modules: what must be importable to convert.
+        runtime: what must be importable to execute its artifacts.
         packages: distributions whose versions a manifest records.
         precisions: of recipes that it can execute.
         default_recipe: what `convert` takes where no recipe is named.
@@ -29,6 +30,7 @@ class TargetFacts(Record, frozen=True):
     suffix: str
     extra: str
     modules: tuple[str, ...]
+    runtime: str
     packages: tuple[str, ...]
     precisions: tuple[Precision, ...]
     default_recipe: str

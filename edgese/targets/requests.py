@@ -1,9 +1,11 @@
 """Whether a target can do what is asked of it, as far as its facts tell."""
 
+from importlib.util import find_spec
+
 import msgspec
 
 from edgese.catalog import target_facts
-from edgese.errors import ConfigError
+from edgese.errors import ConfigError, MissingDependency
 from edgese.records.artifact import ModelCard, Recipe, TargetOptions
 
 # Every target has these two, whether or not its facts name them.
@@ -20,7 +22,7 @@ def check_request(name: str, card: ModelCard, recipe: Recipe, options: TargetOpt
     facts = target_facts(name)
     if recipe.precision not in facts.precisions:
         raise ConfigError(
-            f"{facts.title} cannot execute the recipe {recipe.name!r}, which is {recipe.precision}.",
+            f"{facts.title} cannot execute the recipe {recipe.name!r} ({recipe.precision}).",
             hint=f"It can: {', '.join(facts.precisions)}.",
         )
     if options.delegate and options.delegate not in facts.delegates:
@@ -46,6 +48,16 @@ def check_request(name: str, card: ModelCard, recipe: Recipe, options: TargetOpt
         raise ConfigError(
             f"{card.name} has {card.classes} classes and {len(card.labels)} labels.",
             hint="Give one label for each class, in the order of the classes, or none at all.",
+        )
+
+
+def check_runtime(name: str) -> None:
+    """Raises MissingDependency where the runtime of the target ``name`` is not installed."""
+    facts = target_facts(name)
+    if find_spec(facts.runtime) is None:
+        raise MissingDependency(
+            f"{facts.title}'s runtime is not installed.",
+            hint=f"pip install 'edgese[{facts.extra}]'",
         )
 
 

@@ -22,6 +22,7 @@ title = "Fake {name}"
 suffix = "{suffix}"
 extra = "train"
 modules = {modules}
+runtime = "torch"
 packages = ["torch"]
 precisions = ["fp32"]
 default_recipe = "fp32"

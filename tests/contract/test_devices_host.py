@@ -156,12 +156,12 @@ def test_core_ml_is_refused_before_anything_runs(monkeypatch):
 
 
 def test_a_target_that_nothing_here_executes_is_refused_by_name():
-    with pytest.raises(DeviceError, match="'tensorrt'"):
+    with pytest.raises(ConfigError, match="'tensorrt'"):
         host.check("tensorrt")
 
 
 def test_a_missing_runtime_is_told_with_its_install_command(monkeypatch):
-    monkeypatch.setitem(host.RUNTIME_MODULES, "tflite", "no_such_runtime")
+    monkeypatch.setattr("edgese.targets.requests.find_spec", lambda _: None)
     with pytest.raises(MissingDependency) as caught:
         host.check("tflite")
     assert caught.value.hint == "pip install 'edgese[tflite]'"

@@ -17,6 +17,7 @@ def facts(name, **changes):
         "suffix": f".{name}",
         "extra": name,
         "modules": (),
+        "runtime": name,
         "packages": (),
         "precisions": ("fp32", "fp16"),
         "default_recipe": "fp32",

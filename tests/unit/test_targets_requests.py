@@ -4,6 +4,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from edgese import targets
@@ -53,11 +54,18 @@ def test_another_targets_option_is_refused(name, options):
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_an_unknown_recipe_and_labels_that_do_not_fit_are_refused(name):
+def test_a_users_recipe_is_judged_by_its_precision(name, monkeypatch):
     bound = ParityBound(min_cosine=0.9, min_sqnr_db=20)
-    int4 = Recipe(name="int4", precision="fp16", summary="", parity=bound)
-    with pytest.raises(ConfigError, match="int4"):
-        TARGETS[name].check(CARD, int4, TargetOptions())
+    mine = Recipe(name="mine", precision="fp16", summary="", parity=bound)
+    TARGETS[name].check(CARD, mine, TargetOptions())
+    only_fp32 = msgspec.structs.replace(target_facts(name), precisions=("fp32",))
+    monkeypatch.setattr("edgese.targets.requests.target_facts", lambda _: only_fp32)
+    with pytest.raises(ConfigError, match=r"'mine' \(fp16\)"):
+        TARGETS[name].check(CARD, mine, TargetOptions())
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_labels_that_do_not_fit_the_classes_are_refused(name):
     two = ModelCard(name="tiny", classes=3, preprocessing=Preprocessing(), labels=("a", "b"))
     with pytest.raises(ConfigError, match="3 classes and 2 labels"):
         TARGETS[name].check(two, recipe("fp32"), TargetOptions())
