@@ -164,6 +164,7 @@ def show_outcomes(outcomes: "Sequence[ConversionOutcome]") -> None:
             for outcome in outcomes
         ],
         left=4,
+        last_left=True,
     )
     for outcome in outcomes:
         if outcome.parity is not None and outcome.parity.verdict == "not_run":

@@ -38,11 +38,18 @@ def note(line: str) -> None:
     sys.stderr.write(line + "\n")
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    left: int = 1,
+    last_left: bool = False,
+) -> None:
     """Draws a table on stdout, with an empty line above and below.
 
     Args:
         left: how many of the first columns hold words and align left; the others hold figures.
+        last_left: the last one holds words too.
     """
     from rich import box
     from rich.console import Console
@@ -54,7 +61,8 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 
     )
     drawn = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, collapse_padding=True)
     for index, column in enumerate(columns):
-        drawn.add_column(column, justify="left" if index < left else "right")
+        words = index < left or (last_left and index == len(columns) - 1)
+        drawn.add_column(column, justify="left" if words else "right")
     for row in rows:
         drawn.add_row(*row)
     console.print("", drawn, "", sep="\n")
