@@ -48,8 +48,9 @@ def writing(place: Path) -> Iterator[None]:
         if error.errno not in _REFUSALS:
             raise
         reason, remedy = _REFUSALS[error.errno]
-        # Of a rename, the second name is where it would have led.
-        place = Path(error.filename2) if error.filename2 else place
+        # Of a rename, the second name is where it would have led; of a copy, a temporary one.
+        if error.filename2 and PARTIAL not in str(error.filename2):
+            place = Path(error.filename2)
         raise OutputError(f"{place} cannot be written: {reason}.", hint=remedy) from error
 
 
@@ -171,10 +172,17 @@ def remove(path: Path) -> None:
 
 def copy(source: Path, dest: Path) -> None:
     """Copies a file or a folder to a name that does not exist yet."""
-    if source.is_dir():
-        shutil.copytree(source, dest, copy_function=shutil.copyfile)
-    else:
+    if not source.is_dir():
         shutil.copyfile(source, dest)
+        return
+    dest.mkdir()
+    # shutil.copytree goes on after an error, and what it raises in the end has no error number.
+    for path in sorted(source.rglob("*")):
+        inside = dest / path.relative_to(source)
+        if path.is_dir():
+            inside.mkdir()
+        else:
+            shutil.copyfile(path, inside)
 
 
 def sha256_of(path: Path) -> str:

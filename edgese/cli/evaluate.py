@@ -150,7 +150,8 @@ def show_evaluations(
         picture.file: picture for evaluation in evaluations for picture in evaluation.unreadable
     }
     if unreadable:
-        ui.note(f"{len(unreadable)} pictures could not be read and were left out:")
+        noun = "picture" if len(unreadable) == 1 else "pictures"
+        ui.note(f"{len(unreadable)} {noun} could not be read, and had to be left out:")
         for picture in unreadable.values():
             ui.note(f"  {picture.reason}")
 

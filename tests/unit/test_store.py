@@ -246,3 +246,26 @@ def test_a_missing_record_is_an_input_error_with_the_command_that_makes_it(tmp_p
     with pytest.raises(InputError) as caught:
         store.read_record(Result, tmp_path / "r.json", remake="edgese convert X")
     assert caught.value.hint == "`edgese convert X` makes it."
+
+
+def test_a_disk_that_is_full_while_a_folder_is_copied_is_an_output_error(tmp_path, monkeypatch):
+    package = tmp_path / "package" / "inner"
+    package.mkdir(parents=True)
+    (package / "weights").write_bytes(bytes(10))
+
+    def full(_source, dest):
+        raise OSError(errno.ENOSPC, "No space left on device", str(dest))
+
+    monkeypatch.setattr("edgese.store.shutil.copyfile", full)
+    with pytest.raises(OutputError, match="the disk is full"), store.writing(tmp_path):
+        store.copy(tmp_path / "package", tmp_path / "copy")
+
+
+def test_a_copied_folder_has_the_hash_of_the_original(tmp_path):
+    package = tmp_path / "package" / "inner"
+    package.mkdir(parents=True)
+    (package / "weights").write_bytes(bytes(10))
+    (tmp_path / "package" / "empty").mkdir()
+    store.copy(tmp_path / "package", tmp_path / "copy")
+    assert store.sha256_of(tmp_path / "copy") == store.sha256_of(tmp_path / "package")
+    assert (tmp_path / "copy" / "empty").is_dir()
