@@ -5,7 +5,7 @@ from typing import Final
 
 from edgese.errors import InputError
 from edgese.models.naming import NAMINGS, Shape, StoredTensor, recognised, stored_tensors
-from edgese.models.registry import customized, models
+from edgese.models.registry import customized, models, published
 from edgese.records.model import ModelSpec
 
 # What training keeps beside the weights, and what inference does not read.
@@ -98,7 +98,7 @@ def _refuse_other_form(
     spec: ModelSpec, naming: str, found: Mapping[str, Shape], source: str
 ) -> None:
     # A spec file says padding, stride and eps on purpose; a name stands for a published network.
-    if spec.name not in models() or NAMINGS[naming].is_form(spec):
+    if published(spec) is None or NAMINGS[naming].is_form(spec):
         return
     raise InputError(
         f"{source} has {NAMINGS[naming].title}: its tensors have the shapes of {spec.name}, but "

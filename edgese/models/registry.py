@@ -13,7 +13,7 @@ import tomli_w
 
 from edgese.errors import ConfigError, InputError
 from edgese.models import efficientnet, senet
-from edgese.records.model import ModelSpec
+from edgese.records.model import Head, ModelSpec, Normalization, Preprocessing
 
 _PHI: Final = re.compile(r"efficientnet_phi(-?\d+(?:\.\d+)?)")
 _MOST_NAMES: Final = 6
@@ -89,6 +89,31 @@ def _near(typed: str) -> list[str]:
 def _squash(name: str) -> str:
     """The name without what people leave out: case and punctuation."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def architecture(spec: ModelSpec) -> ModelSpec:
+    """The spec without what neither the weights nor the computation depends on."""
+    return msgspec.structs.replace(
+        spec,
+        name="",
+        family="",
+        classes=0,
+        head=Head(channels=spec.head.channels),
+        normalization=Normalization(eps=spec.normalization.eps),
+        stochastic_depth=0.0,
+        preprocessing=Preprocessing(),
+        labels=(),
+        published=None,
+    )
+
+
+def published(spec: ModelSpec) -> ModelSpec | None:
+    """The named model that ``spec`` is, whatever its classes and its preprocessing.
+
+    A spec file that keeps a model's name and changes its rows is none.
+    """
+    named = models().get(spec.name)
+    return named if named is not None and architecture(named) == architecture(spec) else None
 
 
 def customized(

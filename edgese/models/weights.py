@@ -14,10 +14,10 @@ import edgese
 from edgese.errors import ConfigError, InputError, MissingDependency, OutputError
 from edgese.models.checkpoint import file_format, read_tensors, safetensors_metadata
 from edgese.models.fitting import fitted
-from edgese.models.registry import models
+from edgese.models.registry import architecture, published
 from edgese.records.artifact import WeightsInfo
 from edgese.records.base import Record
-from edgese.records.model import Head, ModelSpec, Normalization, Preprocessing
+from edgese.records.model import ModelSpec, Preprocessing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -172,37 +172,42 @@ def _with_travelling(spec: ModelSpec, stored: ModelSpec, path: Path) -> ModelSpe
             f"{path} has {stored.classes} classes; {spec.name} was asked for with {spec.classes}.",
             hint=f"Give --classes {stored.classes}.",
         )
-    if _architecture(spec) != _architecture(stored):
+    if architecture(spec) != architecture(stored):
         raise InputError(
             f"{path} holds the weights of {stored.name}, whose layers are not those of "
             f"{spec.name}.",
             hint=f"Ask for {stored.name}, or give the spec file that they were trained with.",
         )
-    labels = stored.labels if spec.classes else ()
-    preprocessing = stored.preprocessing
-    if spec.name in models():
-        own, asked = models()[spec.name].preprocessing, spec.preprocessing
+    named = published(spec)
+    if named is None and _without_size(spec.preprocessing) != _without_size(stored.preprocessing):
+        raise InputError(
+            f"{path} was saved with another preprocessing than {spec.name} says: "
+            f"{_told(stored.preprocessing)}, not {_told(spec.preprocessing)}.",
+            hint="Put what the weights were trained with under [preprocessing] in the spec file.",
+        )
+    # A spec file says what it says on purpose; a name's own values are only the published ones.
+    labels = stored.labels if named else spec.labels or stored.labels
+    preprocessing = stored.preprocessing if named else spec.preprocessing
+    if named:
+        own, asked = named.preprocessing, spec.preprocessing
         if (asked.height, asked.width) != (own.height, own.width):
             preprocessing = msgspec.structs.replace(
                 preprocessing, height=asked.height, width=asked.width
             )
-    return msgspec.structs.replace(spec, labels=labels, preprocessing=preprocessing)
-
-
-def _architecture(spec: ModelSpec) -> ModelSpec:
-    """The spec without what the weights and the computation do not depend on."""
     return msgspec.structs.replace(
-        spec,
-        name="",
-        family="",
-        classes=0,
-        head=Head(channels=spec.head.channels),
-        normalization=Normalization(eps=spec.normalization.eps),
-        stochastic_depth=0.0,
-        preprocessing=Preprocessing(),
-        labels=(),
-        published=None,
+        spec, labels=labels if spec.classes else (), preprocessing=preprocessing
     )
+
+
+def _told(preprocessing: Preprocessing) -> str:
+    return (
+        f"{preprocessing.interpolation}, crop {preprocessing.crop:g}, "
+        f"mean {preprocessing.mean}, std {preprocessing.std}"
+    )
+
+
+def _without_size(preprocessing: Preprocessing) -> Preprocessing:
+    return msgspec.structs.replace(preprocessing, height=1, width=1)
 
 
 def _fill(network: "Network", tensors: dict[str, "Tensor"], source: str) -> str:

@@ -63,6 +63,20 @@ def test_preprocessing_and_labels_travel_with_the_file(tmp_path):
     assert spec.name == "efficientnet_lite0"
 
 
+def test_a_spec_file_keeps_its_own_preprocessing_and_must_agree_with_the_weights(tmp_path):
+    stored = Preprocessing(height=192, width=192, crop=0.9, mean=(0.5, 0.5, 0.5))
+    mine = msgspec.structs.replace(LITE0, name="mine", preprocessing=stored)
+    path = safetensors(tmp_path / "w.safetensors", mine)
+    larger = msgspec.structs.replace(stored, height=256, width=256)
+
+    same = resolve_weights(msgspec.structs.replace(mine, preprocessing=larger), str(path)).spec
+
+    assert same.preprocessing == larger
+    other = msgspec.structs.replace(stored, mean=(0.4, 0.4, 0.4))
+    with pytest.raises(InputError, match=r"mean \(0\.5, 0\.5, 0\.5\)"):
+        resolve_weights(msgspec.structs.replace(mine, preprocessing=other), str(path))
+
+
 def test_a_resolution_that_was_asked_for_stays(tmp_path):
     path = safetensors(
         tmp_path / "w.safetensors",
