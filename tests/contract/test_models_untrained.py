@@ -70,4 +70,4 @@ def test_b0_takes_seconds():
     start = time.process_time()
     untrained("efficientnet_b0")
 
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 15
