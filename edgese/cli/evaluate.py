@@ -21,7 +21,7 @@ def evaluate(
     subjects: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="ARTIFACT|MODEL...",
+            metavar="ARTIFACT|MODEL",
             help="Artifacts, run in their own runtimes, or a model's name or spec file, run in "
             "PyTorch; default: edgese.toml's model.",
         ),

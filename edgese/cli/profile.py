@@ -18,7 +18,7 @@ EXAMPLE: Final = "Example: edgese profile lite0-fp32.tflite lite0-fp32.onnx --th
 def profile(
     artifacts: Annotated[
         list[Path],
-        typer.Argument(metavar="ARTIFACT...", help="Each with its manifest beside it."),
+        typer.Argument(metavar="ARTIFACT", help="Each with its manifest beside it."),
     ],
     device: Annotated[str, typer.Option(help="Where to measure.")] = "host",
     threads: Annotated[
