@@ -1,17 +1,23 @@
-"""Folds BatchNorm into the convolution before it, where that is provably the same computation."""
+"""Takes out what only training needs, where the rest provably computes the same."""
 
 import copy
 from collections import Counter
 from collections.abc import Iterator
+from typing import Final
 
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from edgese.models.layers import ConvNorm
+from edgese.models.layers import ConvNorm, StochasticDepth
+
+_NOTHING_IN_EVAL: Final = (nn.Dropout, nn.Dropout2d, StochasticDepth)
 
 
 def folded(module: nn.Module) -> nn.Module:
-    """A copy in eval mode with BatchNorm folded into convolutions; the original stays as it is.
+    """A copy in eval mode, BatchNorm folded into convolutions, without dropout.
+
+    The original stays as it is. Dropout would stay in an exported program as an operator that does
+    nothing, and every converter and quantizer would have to know it.
 
     Networks of edgese lose every BatchNorm. In any other module a pair is folded where a symbolic
     trace shows that the BatchNorm reads the convolution's output and nothing else does; a module
@@ -22,6 +28,9 @@ def folded(module: nn.Module) -> nn.Module:
         if isinstance(part, ConvNorm) and isinstance(part.norm, nn.BatchNorm2d):
             part.conv = fuse_conv_bn_eval(part.conv, part.norm)
             part.norm = nn.Identity()
+    for name, part in tuple(network.named_modules()):
+        if name and type(part) in _NOTHING_IN_EVAL and not _has_hooks(part):
+            network.set_submodule(name, nn.Identity())
     for conv_name, norm_name in tuple(_foreign_pairs(network)):
         fused = fuse_conv_bn_eval(
             network.get_submodule(conv_name),  # type: ignore[type-var]  # _foreign_pairs saw its type

@@ -95,7 +95,8 @@ def convert(
     """Writes an ML program and validates its structure.
 
     Input and output are fp32 with either recipe; ``options.image_input`` makes the input a picture.
-    With labels it is a classifier: beside the logits it gives "label" and all probabilities.
+    With labels and a batch of 1 it is a classifier: beside the logits it gives "label" and all
+    probabilities.
 
     Raises:
         ConversionError: coremltools refused the program, or made another than was asked for.
@@ -207,7 +208,9 @@ def _converted(
     import coremltools as ct
     import numpy as np
 
-    classifier = mlclassifier.config(card.labels) if card.labels else None
+    # Core ML's classifier names the class of one picture; a batch gives its logits alone.
+    named = bool(card.labels) and options.batch == 1
+    classifier = mlclassifier.config(card.labels) if named else None
     tensor = (
         ct.ImageType(name=INPUT, shape=shape, color_layout=ct.colorlayout.RGB)
         if options.image_input

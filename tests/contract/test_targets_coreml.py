@@ -41,7 +41,8 @@ def converted(
     folder: Path, chosen: str = "fp16", labels: tuple[str, ...] = (), **options
 ) -> tuple[Path, Interface]:
     torch.manual_seed(0)
-    program = torch.export.export(Tiny().eval(), (torch.zeros(1, 3, 12, 16),))
+    batch = options.get("batch", 1)
+    program = torch.export.export(Tiny().eval(), (torch.zeros(batch, 3, 12, 16),))
     artifact = folder / "tiny.mlpackage"
     interface = coreml.convert(
         program,
@@ -86,6 +87,12 @@ def test_labels_make_a_classifier_that_keeps_its_logits(tmp_path):
     (classify,) = [op for op in package.block.operations if op.type == "classify"]
     fed = classify.inputs["probabilities"].arguments[0].name
     assert fed == softmax.outputs[0].name
+
+
+def test_a_batch_gives_its_logits_alone_labels_or_not(tmp_path):
+    artifact, interface = converted(tmp_path, labels=LABELS, batch=2)
+    assert interface.output.shape == (2, 3)
+    assert outputs(artifact) == {"logits": "multiArrayType"}
 
 
 def test_a_picture_goes_in_with_each_channels_own_mean_and_deviation(tmp_path):
