@@ -43,7 +43,7 @@ class Predictor(Protocol):
 class Target(Protocol):
     """A runtime and its file format; a module in `edgese.targets`.
 
-    What is a fact rather than behaviour (suffix, packages, delegates, recipes) stands in
+    What is a fact rather than behaviour (suffix, packages, delegates, precisions) stands in
     ``targets/<NAME>.toml`` and is read by `edgese.catalog.target_facts`.
     """
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _PLAN: Final = MeasurePlan(threads=1)
 
-EXAMPLE: Final = "Example: edgese profile lite0-fp32.tflite lite0-fp32.onnx --threads 1"
+EXAMPLE: Final = "Example: edgese profile edgese-out/efficientnet_lite0-fp32.tflite --threads 1"
 
 
 def profile(
