@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from edgese.models.weights import load_network, resolve_weights, save_weights
     from edgese.records.artifact import TargetOptions
     from edgese.records.model import ModelSpec, Preprocessing
+    from edgese.training.api import train
 
 __all__ = [
     "EdgeseError",
@@ -49,6 +50,7 @@ __all__ = [
     "profile",
     "resolve_weights",
     "save_weights",
+    "train",
 ]
 
 _HOMES = {
@@ -70,6 +72,7 @@ _HOMES = {
     "profile": "edgese.measure.api",
     "resolve_weights": "edgese.models.weights",
     "save_weights": "edgese.models.weights",
+    "train": "edgese.training.api",
 }
 
 

@@ -12,12 +12,13 @@ from edgese import project
 from edgese.errors import ConfigError, InputError
 from edgese.records.artifact import Recipe
 from edgese.records.target import TargetFacts
+from edgese.records.training import TrainingRecipe
 
 _PACKAGE: Final = Path(__file__).parent
 # In a wheel the two folders travel inside the package; in a checkout they stand beside it.
 _BUILT_IN: Final = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent
 
-Named = TypeVar("Named", Recipe, TargetFacts)
+Named = TypeVar("Named", Recipe, TargetFacts, TrainingRecipe)
 
 
 def target_facts(name: str) -> TargetFacts:
@@ -46,6 +47,20 @@ def recipe(name: str) -> Recipe:
 def recipe_names() -> tuple[str, ...]:
     """Every recipe that has a file, in alphabetical order."""
     return _names("calibration/recipes")
+
+
+def training_recipe(name: str) -> TrainingRecipe:
+    """The training recipe of a name.
+
+    Raises:
+        ConfigError: no such recipe; the known ones are told.
+    """
+    return _read("calibration/training", name, TrainingRecipe, "training recipe")
+
+
+def training_recipe_names() -> tuple[str, ...]:
+    """Every training recipe that has a file, in alphabetical order."""
+    return _names("calibration/training")
 
 
 def source(folder: str, name: str) -> Path | None:

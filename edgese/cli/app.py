@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from edgese import __version__
-from edgese.cli import cache, convert, demo, doctor, evaluate, models, profile
+from edgese.cli import cache, convert, demo, doctor, evaluate, models, profile, quantize, train
 
 app = typer.Typer(
     name="edgese",
@@ -37,6 +37,8 @@ def _root(
 
 
 app.command("models", epilog=models.EXAMPLE)(models.models)
+app.command("train", epilog=train.EXAMPLE)(train.train)
+app.command("quantize", epilog=quantize.EXAMPLE)(quantize.quantize)
 app.command("convert", epilog=convert.EXAMPLE)(convert.convert)
 app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command("profile", epilog=profile.EXAMPLE)(profile.profile)

@@ -1,7 +1,7 @@
 """``edgese convert``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from edgese.records.artifact import ConversionOutcome, Parity
 
+Choice = TypeVar("Choice", bound=str)
+
 EXAMPLE: Final = "Example: edgese convert efficientnet_lite0 --weights imagenet --target tflite"
 
 
@@ -21,7 +23,9 @@ def convert(
     subject: Annotated[
         str | None,
         typer.Argument(
-            metavar="MODEL", help="A model's name or a spec file; default: edgese.toml's."
+            metavar="MODEL",
+            help="A model's name, a spec file, or a program that `edgese quantize` stored; "
+            "default: edgese.toml's.",
         ),
     ] = None,
     target: Annotated[
@@ -41,8 +45,19 @@ def convert(
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(help="fp32 or fp16.  [default: fp16 for Core ML, fp32 elsewhere]"),
+        typer.Option(
+            help="fp32, fp16, int8, ... (see the guide).  [default: fp16 for Core ML, fp32 "
+            "elsewhere]"
+        ),
     ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Calibration pictures of an integer recipe: a folder, a CSV with a column file, "
+            "or 'embedded' to try things out."
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of --data, only rows with this split.")] = "",
     resolution: Annotated[
         str | None, typer.Option(metavar="N|HxW", help="Input size in pixels.")
     ] = None,
@@ -66,6 +81,13 @@ def convert(
     image_input: Annotated[
         bool, typer.Option("--image-input", help="Core ML: take a picture, not a tensor.")
     ] = False,
+    io: Annotated[
+        str, typer.Option(help="int8 recipes: float, or int8 for codes in and out.")
+    ] = "float",
+    activations: Annotated[
+        str,
+        typer.Option(help="ONNX Runtime, int8 recipes: uint8 for x86, int8 for ARM."),
+    ] = "",
     pictures: Annotated[
         Path | None,
         typer.Option(help="Folder of pictures to verify with, instead of the embedded ones."),
@@ -86,6 +108,7 @@ def convert(
     """
     from edgese.cli import ui
     from edgese.conversion import api
+    from edgese.conversion.stored import is_program
     from edgese.records.artifact import TargetOptions
 
     model = project.subject(subject)
@@ -105,7 +128,7 @@ def convert(
         outcomes = api.convert(
             model,
             targets,
-            weights=weights or project.weights(model),
+            weights=weights or (None if is_program(model) else project.weights(model)),
             recipe=recipe,
             resolution=resolution_of(resolution),
             classes=classes,
@@ -117,8 +140,12 @@ def convert(
                 deployment_target=deployment_target,
                 compute_units=compute_units,
                 image_input=image_input,
+                io=_one_of("io", io, ("float", "int8")),
+                activations=_one_of("activations", activations, ("", "uint8", "int8")),
             ),
             pictures=pictures,
+            data=data,
+            split=split,
             workers=workers,
             use_cache=not no_cache,
             progress=show,
@@ -131,10 +158,21 @@ def convert(
         raise typer.Exit(code)
 
 
+def _one_of(option: str, value: str, known: "tuple[Choice, ...]") -> "Choice":
+    for choice in known:
+        if value == choice:
+            return choice
+    raise ConfigError(
+        f"--{option} {value!r} does not exist.",
+        hint=f"Give {' or '.join(choice for choice in known if choice)}.",
+    )
+
+
 def show_outcomes(outcomes: "Sequence[ConversionOutcome]") -> None:
     """The table of a conversion, then what went wrong."""
     from edgese.cli import ui
 
+    integer = any(o.parity is not None and o.parity.within_step is not None for o in outcomes)
     ui.table(
         (
             "target",
@@ -143,6 +181,7 @@ def show_outcomes(outcomes: "Sequence[ConversionOutcome]") -> None:
             "parity",
             "cosine",
             "max diff",
+            *(("within a step",) if integer else ()),
             "SQNR",
             "top-1 same",
             "outside delegate",
@@ -155,7 +194,7 @@ def show_outcomes(outcomes: "Sequence[ConversionOutcome]") -> None:
                 outcome.target,
                 outcome.recipe,
                 outcome.status,
-                *_parity_cells(outcome.parity),
+                *_parity_cells(outcome.parity, integer=integer),
                 _coverage(outcome),
                 ui.megabytes(outcome.size_bytes) if outcome.artifact else "-",
                 f"{outcome.seconds:.1f} s",
@@ -175,19 +214,25 @@ def show_outcomes(outcomes: "Sequence[ConversionOutcome]") -> None:
                 ui.note(f"  {outcome.hint}")
 
 
-def _parity_cells(parity: "Parity | None") -> tuple[str, str, str, str, str]:
-    """Verdict, cosine, largest difference, SQNR and agreement; dashes where there is none."""
+def _parity_cells(parity: "Parity | None", *, integer: bool) -> tuple[str, ...]:
+    """Verdict, cosine, largest difference, SQNR and agreement; dashes where there is none.
+
+    Args:
+        integer: with the share of the outputs within one step.
+    """
     from edgese.cli import ui
 
+    dashes = ("-",) * (5 if integer else 4)
     if parity is None:
-        return "-", "-", "-", "-", "-"
+        return "-", *dashes
     verdict = parity.verdict.replace("_", " ")
     if parity.cosine is None or parity.max_abs_diff is None or parity.sqnr_db is None:
-        return verdict, "-", "-", "-", "-"
+        return verdict, *dashes
     return (
         verdict,
         f"{parity.cosine:.7f}",
         f"{parity.max_abs_diff:.1e}",
+        *((ui.percent(parity.within_step, 2),) if integer else ()),
         f"{parity.sqnr_db:.0f} dB",
         ui.percent(parity.top1_agreement, 0),
     )

@@ -17,14 +17,17 @@ import msgspec
 
 from edgese import catalog, store
 from edgese.conversion import cache, outcome
-from edgese.conversion.keys import artifact_key, program_key
+from edgese.conversion.integer import Integer
+from edgese.conversion.keys import artifact_key, program_key, stored_program_key
 from edgese.conversion.manifest import publish
 from edgese.conversion.outcome import exit_code
 from edgese.conversion.pictures import chosen, identity
 from edgese.conversion.plan import TargetPlan, expanded, planned
 from edgese.conversion.run import Order, Report, converted, workplace
-from edgese.conversion.subject import Subject, from_module, from_spec, is_module
+from edgese.conversion.stored import StoredProgram, find_stored
+from edgese.conversion.subject import Subject, find_subject, from_program
 from edgese.errors import ConfigError, MissingDependency, OutputError, StoreError
+from edgese.quantization.pictures import calibration_set
 from edgese.records.artifact import ConversionOutcome, Manifest, TargetOptions
 from edgese.records.model import ModelSpec, Preprocessing
 from edgese.targets import target_module
@@ -53,6 +56,8 @@ def convert(
     out: Path | str = OUT,
     options: TargetOptions = _NO_OPTIONS,
     pictures: Path | str | None = None,
+    data: Path | str | None = None,
+    split: str = "",
     workers: int | None = None,
     use_cache: bool = True,
     progress: Report | None = None,
@@ -67,8 +72,9 @@ def convert(
             print(row.target, row.status, row.artifact or row.error)
 
     Args:
-        subject: a model's name, a spec file, a spec, or any torch module of (N, 3, H, W) to
-            (N, classes). A module is exported in eval mode as it is, and never cached.
+        subject: a model's name, a spec file, a spec, a quantized program that `edgese quantize`
+            stored (.pt2), or any torch module of (N, 3, H, W) to (N, classes). A module is exported
+            in eval mode as it is, and never cached.
         targets: names of targets, or "all".
         weights: a file, "imagenet" or "none"; not for a module.
         recipe: None for each target's default.
@@ -78,6 +84,9 @@ def convert(
         preprocessing, labels, name: of a module; the first is needed, the others have defaults.
         out: the folder for artifacts and manifests.
         pictures: a folder of at least 8 pictures to compare on; None for embedded photographs.
+        data: calibration pictures of an integer recipe: a folder, a CSV with a column file, or
+            "embedded".
+        split: of a CSV of calibration pictures with a column split, only this one.
         workers: the most conversions at once; None for what cores and memory carry.
         use_cache: whether to look up and store results in the cache.
         progress: called with target, stage and the share of its work that is behind.
@@ -97,51 +106,44 @@ def convert(
     asked = expanded([targets] if isinstance(targets, str) else targets, catalog.target_names())
     if workers is not None and workers < 1:
         raise ConfigError(f"{workers} workers were asked for.", hint="Give 1 or more.")
-    if options.batch < 1:
-        raise ConfigError(f"A batch of {options.batch} was asked for.", hint="Give 1 or more.")
-    if classes is not None and classes < 1:
-        raise ConfigError(
-            f"{classes} classes were asked for.",
-            hint="Give 1 or more, or ask for features to leave the classifier out.",
-        )
-    if features and classes:
-        raise ConfigError(
-            f"Features and {classes} classes were asked for together.",
-            hint="Features are what leaves the network without its classifier; ask for one.",
-        )
     facts = [catalog.target_facts(target) for target in asked]
-    sides = (resolution, resolution) if isinstance(resolution, int) else resolution
-    if is_module(subject):
-        _check_module_arguments(weights=weights, features=features)
-        if preprocessing and sides:
-            height, width = sides
-            preprocessing = msgspec.structs.replace(preprocessing, height=height, width=width)
-        found = from_module(
+    stored = find_stored(subject) if isinstance(subject, str | Path) else None
+    if stored is not None:
+        _check_stored_arguments(
+            stored,
+            options,
+            recipe=recipe,
+            asked={
+                "weights": weights,
+                "resolution": resolution,
+                "classes": classes,
+                "features": features,
+                "preprocessing": preprocessing,
+                "labels": labels,
+                "a name": name,
+                "data": data,
+            },
+        )
+        options = msgspec.structs.replace(options, batch=stored.manifest.batch)
+    found = (
+        from_program(stored)
+        if stored is not None
+        else find_subject(
             subject,
-            name=name,
-            preprocessing=preprocessing,
-            labels=tuple(labels),
+            weights=weights,
+            resolution=resolution,
             classes=classes,
+            features=features,
+            preprocessing=preprocessing,
+            labels=labels,
+            name=name,
             batch=options.batch,
         )
-    elif isinstance(subject, str | Path | ModelSpec):
-        _check_spec_arguments(preprocessing=preprocessing, labels=labels, name=name)
-        found = from_spec(
-            subject,
-            str(weights) if weights else None,
-            resolution=sides,
-            classes=0 if features else classes,
-            batch=options.batch,
-        )
-    else:
-        raise ConfigError(
-            f"A {type(subject).__name__} cannot be converted.",
-            hint="Pass a model's name, a spec file, a ModelSpec or a torch.nn.Module.",
-        )
+    )
     plans = planned(
         found.name,
         facts,
-        recipe=catalog.recipe,
+        recipe=(lambda _: stored.manifest.recipe) if stored is not None else catalog.recipe,
         recipe_name=recipe,
         options=options,
         known=[catalog.target_facts(target) for target in catalog.target_names()],
@@ -151,6 +153,7 @@ def convert(
     order = _order(
         found,
         plans,
+        integer=None if stored is not None else _integer(plans, data, split),
         batch=options.batch,
         pictures=Path(pictures) if pictures else None,
         out=Path(out),
@@ -163,32 +166,67 @@ def convert(
     return tuple(rows[target] for target in asked)
 
 
-def _check_module_arguments(*, weights: str | Path | None, features: bool) -> None:
-    if weights:
-        raise ConfigError(
-            f"The weights {weights} were named for a module.",
-            hint="A module brings its own; load them into it before.",
-        )
-    if features:
-        raise ConfigError(
-            "Features were asked of a module.", hint="Pass a module without its classifier."
-        )
-
-
-def _check_spec_arguments(
-    *, preprocessing: Preprocessing | None, labels: Sequence[str], name: str | None
+def _check_stored_arguments(
+    stored: StoredProgram,
+    options: TargetOptions,
+    *,
+    recipe: str | None,
+    asked: dict[str, object],
 ) -> None:
-    if preprocessing or labels or name:
+    """A stored program is what it is; only how it is lowered can still be chosen."""
+    manifest = stored.manifest
+    if foreign := [name for name, value in asked.items() if value]:
         raise ConfigError(
-            "Preprocessing, labels or a name were passed beside a model that brings its own.",
-            hint="Pass a ModelSpec that has them: msgspec.structs.replace(find_model(...), ...).",
+            f"{foreign[0].capitalize()} was named beside the stored program {stored.path}.",
+            hint="It was decided when the program was quantized; leave it out.",
         )
+    if recipe not in (None, manifest.recipe.name):
+        raise ConfigError(
+            f"{stored.path} was quantized with the recipe {manifest.recipe.name!r}, not with "
+            f"{recipe!r}.",
+            hint=f"`edgese quantize MODEL --recipe {recipe}` makes one that was.",
+        )
+    if options.batch not in (1, manifest.batch):
+        raise ConfigError(
+            f"{stored.path} takes {manifest.batch} pictures at once, not {options.batch}.",
+            hint=f"`edgese quantize MODEL --batch {options.batch}` makes one that does.",
+        )
+
+
+def _integer(plans: Sequence[TargetPlan], data: Path | str | None, split: str) -> Integer | None:
+    """How the program is quantized; None where no recipe is an integer one."""
+    recipes = [plan.recipe for plan in plans if plan.recipe.is_integer]
+    if not recipes:
+        if data is not None:
+            raise ConfigError(
+                f"Calibration pictures were named for the recipe {plans[0].recipe.name!r}.",
+                hint="Only integer recipes are calibrated; leave --data out.",
+            )
+        return None
+    recipe = recipes[0]
+    assert recipe.quantization is not None  # noqa: S101  # an integer recipe has it
+    if recipe.quantization.training:
+        raise ConfigError(
+            f"The recipe {recipe.name!r} trains the network.",
+            hint=f"`edgese quantize MODEL --recipe {recipe.name}` does that and stores a program, "
+            "which `edgese convert` then takes.",
+        )
+    if data is None:
+        raise ConfigError(
+            f"The recipe {recipe.name!r} needs calibration pictures.",
+            hint="Give --data FOLDER with pictures like those that the network will see, or, to "
+            "try things out, --data embedded.",
+        )
+    return Integer(
+        recipe=recipe, pictures=calibration_set(data, recipe.quantization.pictures, split)
+    )
 
 
 def _order(
     found: Subject,
     plans: Sequence[TargetPlan],
     *,
+    integer: Integer | None,
     batch: int,
     pictures: Path | None,
     out: Path,
@@ -198,12 +236,21 @@ def _order(
 ) -> Order:
     files = chosen(pictures)
     program = ""
-    if use_cache and found.weights is not None:
-        program = program_key(found.weights, batch=batch, pictures=identity(files))
+    if use_cache and found.stored is not None:
+        program = stored_program_key(found.stored.manifest.sha256, pictures=identity(files))
+    elif use_cache and found.weights is not None:
+        program = program_key(
+            found.weights,
+            batch=batch,
+            pictures=identity(files),
+            recipe=integer.recipe if integer else None,
+            calibration=integer.pictures.identity() if integer else "",
+        )
     return Order(
         subject=found,
         batch=batch,
         pictures=files,
+        integer=integer,
         out=out,
         root=cache.cache_folder() if use_cache else None,
         program_key=program,

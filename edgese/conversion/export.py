@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import nn
+    from torch.export import ExportedProgram
 
 
 def export_program(
@@ -47,21 +48,11 @@ def export_program(
     import numpy as np
     import torch
 
-    from edgese.models.folding import folded
-
-    with store.writing(folder), _torch_threads(threads):
+    with store.writing(folder), torch_threads(threads):
         on_stage("compute the reference")
         np.savez(folder / REFERENCE, pictures=pictures, logits=logits_of(network, pictures, batch))
         on_stage("export the program")
-        example = (torch.zeros(batch, *pictures.shape[1:]),)
-        try:
-            program = torch.export.export(folded(network), example)
-        except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
-            raise ConversionError(
-                f"torch.export cannot export {name}: {_first_line(error)}",
-                hint="Its forward must be free of branches on values; "
-                "torch.export.export(module, (example,)) shows where it is not.",
-            ) from error
+        program = exported(network, name, (batch, *pictures.shape[1:]))
         torch.export.save(program, folder / PROGRAM)
     return ProgramRecord(
         model=name,
@@ -70,6 +61,30 @@ def export_program(
         weights=weights,
         torch=str(torch.__version__),
     )
+
+
+def exported(network: "nn.Module", name: str, shape: tuple[int, ...]) -> "ExportedProgram":
+    """A network as a program with BatchNorm folded.
+
+    Args:
+        name: of the model.
+        shape: (N, 3, H, W) of its input.
+
+    Raises:
+        ConversionError: the module cannot be exported.
+    """
+    import torch
+
+    from edgese.models.folding import folded
+
+    try:
+        return torch.export.export(folded(network), (torch.zeros(shape),))
+    except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
+        raise ConversionError(
+            f"torch.export cannot export {name}: {_first_line(error)}",
+            hint="Its forward must be free of branches on values; "
+            "torch.export.export(module, (example,)) shows where it is not.",
+        ) from error
 
 
 def logits_of(
@@ -107,7 +122,8 @@ def logits_of(
 
 
 @contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
+def torch_threads(threads: int) -> Iterator[None]:
+    """Lets torch compute with so many threads meanwhile."""
     # More threads than free cores wait for each other in loops that take the time of the others.
     import torch
 

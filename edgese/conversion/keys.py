@@ -12,18 +12,27 @@ from typing import Final
 import edgese
 from edgese.conversion.plan import TargetPlan
 from edgese.models.weights import ResolvedWeights
-from edgese.records.artifact import ModelCard
+from edgese.records.artifact import ModelCard, Recipe
 
 # What exports, whatever the target.
 EXPORTERS: Final = ("torch", "numpy", "pillow")
-_SOURCES: Final = ("conversion", "data", "models", "records", "targets")
+_SOURCES: Final = ("conversion", "data", "models", "quantization", "records", "targets")
 
 
-def program_key(weights: ResolvedWeights, *, batch: int, pictures: str) -> str:
+def program_key(
+    weights: ResolvedWeights,
+    *,
+    batch: int,
+    pictures: str,
+    recipe: Recipe | None = None,
+    calibration: str = "",
+) -> str:
     """Names an exported program with its reference logits.
 
     Args:
         pictures: identity of the pictures that artifacts are compared on.
+        recipe: where it is an integer one, which decides what the program holds.
+        calibration: identity of the calibration pictures of such a recipe.
     """
     return _digest(
         {
@@ -31,9 +40,16 @@ def program_key(weights: ResolvedWeights, *, batch: int, pictures: str) -> str:
             "weights": weights.sha256,
             "batch": batch,
             "pictures": pictures,
+            "recipe": recipe.to_dict() if recipe else None,
+            "calibration": calibration,
             "made_by": made_by(EXPORTERS),
         }
     )
+
+
+def stored_program_key(sha256: str, *, pictures: str) -> str:
+    """Names a stored quantized program with its reference logits."""
+    return _digest({"program": sha256, "pictures": pictures, "made_by": made_by(EXPORTERS)})
 
 
 def artifact_key(program: str, plan: TargetPlan, card: ModelCard) -> str:

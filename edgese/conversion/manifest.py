@@ -33,6 +33,7 @@ def manifest_of(
         parity=result.parity,
         program_sha256=program.program_sha256,
         toolchain=toolchain((*EXPORTERS, *plan.facts.packages)),
+        quantization=program.quantization,
         edgese=edgese.__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )

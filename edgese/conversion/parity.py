@@ -14,12 +14,16 @@ NOISELESS_DB: Final = 999.0
 
 
 def compared(
-    actual: "NDArray[np.float32]", reference: "NDArray[np.float32]", bound: ParityBound
+    actual: "NDArray[np.float32]",
+    reference: "NDArray[np.float32]",
+    bound: ParityBound,
+    step: float | None = None,
 ) -> Parity:
     """An artifact's logits beside PyTorch's, and whether they are within the bound.
 
     Args:
         actual, reference: (pictures, classes).
+        step: of the output's grid, where it has one.
     """
     if actual.shape != reference.shape:
         return _failed(reference, f"its output has shape {actual.shape}, not {reference.shape}")
@@ -35,6 +39,13 @@ def compared(
         reasons.append(f"the smallest cosine is {cosine:.6f}, below {bound.min_cosine:g}")
     if sqnr_db < bound.min_sqnr_db:
         reasons.append(f"the SQNR is {sqnr_db:.1f} dB, below {bound.min_sqnr_db:g} dB")
+    # Half a step of tolerance: codes are whole, and floats hold them inexactly.
+    within = None if step is None else float(np.mean(np.abs(a - r) <= 1.5 * step))
+    if within is not None and within < bound.min_within_step:
+        reasons.append(
+            f"{within:.1%} of the outputs are within one step of the grid, below "
+            f"{bound.min_within_step:.0%}"
+        )
     return Parity(
         verdict="failed" if reasons else "passed",
         reason=" and ".join(reasons),
@@ -43,6 +54,7 @@ def compared(
         max_abs_diff=float(np.abs(a - r).max()),
         sqnr_db=sqnr_db,
         top1_agreement=float(np.mean(a.argmax(1) == r.argmax(1))),
+        within_step=within,
     )
 
 

@@ -134,6 +134,10 @@ def _option_marks(options: TargetOptions, facts: TargetFacts) -> list[str]:
         marks.append(options.compute_units)
     if options.image_input:
         marks.append("image")
+    if options.io != _DEFAULTS.io:
+        marks.append(f"{options.io}io")
+    if options.activations:
+        marks.append(f"{options.activations}acts")
     return marks
 
 

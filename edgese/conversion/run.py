@@ -11,6 +11,7 @@ from typing import Final
 from edgese import machine
 from edgese.conversion import cache, outcome
 from edgese.conversion.export import export_program
+from edgese.conversion.integer import Integer, quantize_program, stored_program
 from edgese.conversion.manifest import manifest_of, publish
 from edgese.conversion.pictures import prepared
 from edgese.conversion.plan import TargetPlan, start_order
@@ -32,6 +33,7 @@ class Order:
 
     Attributes:
         pictures: files to compare on; empty for the embedded ones.
+        integer: how the program is quantized; None for a float one, or one that is stored.
         root: the cache folder; None where it is neither read nor written.
         program_key: of the exported program; "" where nothing identifies it.
         artifact_keys: of each target's artifact; none where nothing identifies the program.
@@ -42,6 +44,7 @@ class Order:
     subject: Subject
     batch: int
     pictures: tuple[Path, ...]
+    integer: Integer | None
     out: Path
     root: Path | None
     program_key: str
@@ -144,8 +147,28 @@ def _exported(
             order.report(plan.facts.name, stage, 0.0)
 
     folder.mkdir()
+    if order.subject.stored is not None:
+        on_stage("run the stored program")
+        return stored_program(
+            order.subject.stored,
+            pictures=prepared(order.pictures, order.subject.card.preprocessing),
+            folder=folder,
+            threads=threads,
+        )
     on_stage("load the weights")
     network, weights = order.subject.load()
+    if order.integer is not None:
+        return quantize_program(
+            network,
+            order.subject.card,
+            order.integer,
+            batch=order.batch,
+            pictures=prepared(order.pictures, order.subject.card.preprocessing),
+            weights=weights,
+            folder=folder,
+            threads=threads,
+            on_stage=on_stage,
+        )
     return export_program(
         network,
         order.subject.card.name,

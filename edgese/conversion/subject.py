@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeGuard
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeGuard
 import msgspec
 
 from edgese.conversion.plan import model_name
+from edgese.conversion.stored import StoredProgram
 from edgese.data.labels import labels_of
 from edgese.errors import ConfigError
 from edgese.models.cost import cost
@@ -33,7 +34,8 @@ class Subject:
         weights: None for a user's own module, whose weights are in it.
         name: what its artifacts are called, before recipe and options.
         weights_bytes: what its parameters take.
-        load: gives the network in eval mode.
+        load: gives the network in eval mode; of a stored program there is none to give.
+        stored: a quantized program that was stored before; None for what is still to be exported.
     """
 
     card: ModelCard
@@ -42,12 +44,103 @@ class Subject:
     name: str
     weights_bytes: int
     load: Callable[[], tuple["nn.Module", WeightsInfo]]
+    stored: "StoredProgram | None" = None
 
 
 def is_module(subject: object) -> TypeGuard["nn.Module"]:
     """Whether it is a torch module; torch is not imported to find out."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(subject, torch.nn.Module)
+
+
+def find_subject(
+    subject: "str | Path | ModelSpec | nn.Module",
+    *,
+    weights: str | Path | None,
+    resolution: int | tuple[int, int] | None,
+    classes: int | None,
+    features: bool,
+    preprocessing: Preprocessing | None,
+    labels: Sequence[str],
+    name: str | None,
+    batch: int,
+) -> Subject:
+    """Whatever a user names or passes, found and checked.
+
+    Args:
+        subject: a model's name, a spec file, a spec, or a torch module.
+        weights: a file, "imagenet" or "none"; not for a module.
+        resolution: side, or height and width, in pixels; None for the model's own.
+        classes: outputs of the classifier; None for the model's own.
+        features: leaves the classifier out.
+        preprocessing, labels, name: of a module; the first is needed.
+        batch: examples in one input.
+
+    Raises:
+        ConfigError: something asked for does not exist or contradicts the rest.
+        InputError: the spec file or the weights are missing or damaged.
+    """
+    if batch < 1:
+        raise ConfigError(f"A batch of {batch} was asked for.", hint="Give 1 or more.")
+    if classes is not None and classes < 1:
+        raise ConfigError(
+            f"{classes} classes were asked for.",
+            hint="Give 1 or more, or ask for features to leave the classifier out.",
+        )
+    if features and classes:
+        raise ConfigError(
+            f"Features and {classes} classes were asked for together.",
+            hint="Features are what leaves the network without its classifier; ask for one.",
+        )
+    sides = (resolution, resolution) if isinstance(resolution, int) else resolution
+    if is_module(subject):
+        _check_module_arguments(weights=weights, features=features)
+        if preprocessing and sides:
+            height, width = sides
+            preprocessing = msgspec.structs.replace(preprocessing, height=height, width=width)
+        return from_module(
+            subject,
+            name=name,
+            preprocessing=preprocessing,
+            labels=tuple(labels),
+            classes=classes,
+            batch=batch,
+        )
+    if not isinstance(subject, str | Path | ModelSpec):
+        raise ConfigError(
+            f"A {type(subject).__name__} is no model.",
+            hint="Pass a model's name, a spec file, a ModelSpec or a torch.nn.Module.",
+        )
+    _check_spec_arguments(preprocessing=preprocessing, labels=labels, name=name)
+    return from_spec(
+        subject,
+        str(weights) if weights else None,
+        resolution=sides,
+        classes=0 if features else classes,
+        batch=batch,
+    )
+
+
+def _check_module_arguments(*, weights: str | Path | None, features: bool) -> None:
+    if weights:
+        raise ConfigError(
+            f"The weights {weights} were named for a module.",
+            hint="A module brings its own; load them into it before.",
+        )
+    if features:
+        raise ConfigError(
+            "Features were asked of a module.", hint="Pass a module without its classifier."
+        )
+
+
+def _check_spec_arguments(
+    *, preprocessing: Preprocessing | None, labels: Sequence[str], name: str | None
+) -> None:
+    if preprocessing or labels or name:
+        raise ConfigError(
+            "Preprocessing, labels or a name were passed beside a model that brings its own.",
+            hint="Pass a ModelSpec that has them: msgspec.structs.replace(find_model(...), ...).",
+        )
 
 
 def from_spec(
@@ -139,6 +232,25 @@ def from_module(
         name=model_name(card, native=None, batch=batch, trained=True),
         weights_bytes=sum(p.numel() * p.element_size() for p in network.parameters()),
         load=lambda: (network, info),
+    )
+
+
+def from_program(stored: StoredProgram) -> Subject:
+    """A quantized program that `edgese quantize` stored."""
+    manifest = stored.manifest
+
+    def load() -> tuple["nn.Module", WeightsInfo]:
+        raise AssertionError("A stored program is not exported again.")
+
+    mark = f"-{manifest.recipe.name}"
+    return Subject(
+        card=manifest.model,
+        spec=manifest.spec,
+        weights=None,
+        name=stored.path.stem.removesuffix(mark),
+        weights_bytes=manifest.size_bytes,
+        load=load,
+        stored=stored,
     )
 
 

@@ -84,6 +84,9 @@ def _converted(
     gc.enable()
     begin.wait()
 
+    if job.recipe.is_integer:
+        # Whoever loads a quantized program must know its operators.
+        import torch.ao.quantization.fx._decomposed  # noqa: F401
     from torch import export
 
     program = export.load(job.program)
@@ -123,7 +126,9 @@ def _compared(target: Target, job: ConversionJob, artifact: Path, interface: Int
     from edgese.conversion.parity import compared
 
     predictor = target.load(artifact, interface, threads=job.threads)
-    parity = compared(predictor(pictures), logits, job.recipe.parity)
+    grid = interface.output.grid
+    step = grid.scale if grid is not None and job.recipe.precision == "int8" else None
+    parity = compared(predictor(pictures), logits, job.recipe.parity, step)
     if parity.verdict == "failed":
         title = target_facts(job.target).title
         raise ConversionError(

@@ -1,5 +1,6 @@
 """Reading picture files."""
 
+import io
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,12 +20,16 @@ _FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP")
 _DAMAGED: Final = (OSError, SyntaxError, ValueError, TypeError, struct.error)
 
 
-def read_picture(path: Path) -> "Image":
+def read_picture(path: Path, content: bytes | None = None) -> "Image":
     """The picture in a file, as RGB with 8 bits a channel, turned as its EXIF orientation says.
 
     JPEG, PNG, WebP and BMP, told by content and not by name; of an animation the first frame. An
     alpha channel is dropped, as torchvision's reader does, so that what lies under transparent
     pixels shows. 16-bit greys keep their upper 8 bits.
+
+    Args:
+        content: the file's bytes, where they are not to be read from ``path``, which then only
+            names them.
 
     Raises:
         InputError: the file is missing, damaged, cut short, or claims so many pixels (Pillow's
@@ -40,7 +45,8 @@ def read_picture(path: Path) -> "Image":
         ) from error
     bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        source = path if content is None else io.BytesIO(content)
+        with Image.open(source, formats=_FORMATS) as image:
             return _rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError as error:
         raise _unreadable(

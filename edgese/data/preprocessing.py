@@ -29,6 +29,18 @@ def preprocess(image: "Image", p: Preprocessing) -> "NDArray[np.float32]":
     """
     import numpy as np
 
+    values = np.asarray(cropped(image, p), dtype=np.float32).transpose(2, 0, 1) / np.float32(255)
+    values -= np.array(p.mean, np.float32)[:, None, None]
+    values /= np.array(p.std, np.float32)[:, None, None]
+    return np.ascontiguousarray(values)
+
+
+def cropped(image: "Image", p: Preprocessing) -> "Image":
+    """What a network sees of an RGB picture: resized and cropped, ``p.width`` x ``p.height`` px.
+
+    Raises:
+        InputError: as `preprocess`.
+    """
     width, height = resized_size(image.size, p)
     if width * height > MAX_RESIZED_PIXELS:
         raise InputError(
@@ -36,14 +48,10 @@ def preprocess(image: "Image", p: Preprocessing) -> "NDArray[np.float32]":
             f"{width} x {height} px.",
             hint="It is too elongated to be classified; crop it or take it out.",
         )
-    resized = image.resize((width, height), _resampling(p.interpolation))
+    resized = image.resize((width, height), resampling(p.interpolation))
     # round() is half to even here as in torchvision; half up would move every odd margin by one.
     left, top = round((width - p.width) / 2), round((height - p.height) / 2)
-    cropped = resized.crop((left, top, left + p.width, top + p.height))
-    values = np.asarray(cropped, dtype=np.float32).transpose(2, 0, 1) / np.float32(255)
-    values -= np.array(p.mean, np.float32)[:, None, None]
-    values /= np.array(p.std, np.float32)[:, None, None]
-    return np.ascontiguousarray(values)
+    return resized.crop((left, top, left + p.width, top + p.height))
 
 
 def resized_size(size: tuple[int, int], p: Preprocessing) -> tuple[int, int]:
@@ -55,7 +63,8 @@ def resized_size(size: tuple[int, int], p: Preprocessing) -> tuple[int, int]:
     return int(shorter * width / height), shorter
 
 
-def _resampling(interpolation: Interpolation) -> int:
+def resampling(interpolation: Interpolation) -> int:
+    """Pillow's number for an interpolation."""
     from PIL.Image import Resampling
 
     return {

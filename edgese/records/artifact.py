@@ -4,23 +4,29 @@ from typing import Literal
 
 from edgese.records.base import Record
 from edgese.records.model import ModelSpec, Preprocessing
+from edgese.records.quantization import Quantization, QuantizationRecipe
 
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "int8", "int8_weights"]
 Verdict = Literal["passed", "failed", "not_run"]
 
-MANIFEST_SCHEMA = 1
+MANIFEST_SCHEMA = 2
 
 
 class ParityBound(Record, frozen=True):
     """What an artifact must reach beside PyTorch on the same pictures.
 
+    PyTorch runs the same program: for an integer recipe that is the quantized one.
+
     Attributes:
         min_cosine: smallest cosine of any picture's logits with PyTorch's.
         min_sqnr_db: signal to noise over all logits, 10 log10(sum r^2 / sum (a - r)^2).
+        min_within_step: integer recipes: share of the logits that are at most one step of the
+            output's grid away.
     """
 
     min_cosine: float
     min_sqnr_db: float
+    min_within_step: float = 0.0
 
 
 class Recipe(Record, frozen=True):
@@ -31,12 +37,28 @@ class Recipe(Record, frozen=True):
         precision: of weights and, where the target allows it, of activations.
         summary: one sentence for lists.
         parity: what the artifact must reach.
+        quantization: how the numbers of an integer precision are found; None for the others.
+
+    Raises:
+        ValueError: an integer precision without ``quantization``, or another one with it.
     """
 
     name: str
     precision: Precision
     summary: str
     parity: ParityBound
+    quantization: QuantizationRecipe | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses what would be read and have no effect."""
+        if (self.quantization is not None) != self.is_integer:
+            needs = "needs" if self.is_integer else "has no"
+            raise ValueError(f"The precision {self.precision} {needs} [quantization].")
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether calibration pictures decide its numbers."""
+        return self.precision in ("int8", "int8_weights")
 
 
 class TargetOptions(Record, frozen=True):
@@ -49,6 +71,10 @@ class TargetOptions(Record, frozen=True):
         compute_units: Core ML: "all", "cpu_only", "cpu_and_gpu" or "cpu_and_ne"; advice for whoever
             loads the package, kept in its metadata and manifest.
         image_input: Core ML: takes a picture instead of a tensor; mean and std are inside.
+        io: integer recipes: "int8" leaves quantizing the input and dequantizing the output to
+            whoever calls the artifact; its manifest has the two grids.
+        activations: ONNX Runtime, integer recipes: "uint8", which its x86 kernels are fast for, or
+            "int8", for ARM; the same steps, 128 apart. "" is "uint8".
     """
 
     delegate: str = ""
@@ -56,6 +82,8 @@ class TargetOptions(Record, frozen=True):
     deployment_target: str = ""
     compute_units: str = ""
     image_input: bool = False
+    io: Literal["float", "int8"] = "float"
+    activations: Literal["", "int8", "uint8"] = ""
 
 
 class ModelCard(Record, frozen=True):
@@ -72,18 +100,35 @@ class ModelCard(Record, frozen=True):
     labels: tuple[str, ...] = ()
 
 
+class Grid(Record, frozen=True):
+    """The values that an integer tensor can have: ``scale * (code - zero_point)``.
+
+    Attributes:
+        scale: the step, in the tensor's own unit.
+        zero_point: the code of 0.
+        dtype: of the codes.
+    """
+
+    scale: float
+    zero_point: int
+    dtype: Literal["int8", "uint8"] = "int8"
+
+
 class TensorInfo(Record, frozen=True):
     """One input or output of an artifact.
 
     Attributes:
         layout: "NCHW" or "NHWC" for pictures, "NC" for logits or features.
         dtype: numpy's name, as in "float32", or "image" for a Core ML picture.
+        grid: of an integer recipe; with an integer ``dtype`` the codes themselves are passed, else
+            they are made from floats behind the input and turned into floats before the output.
     """
 
     name: str
     shape: tuple[int, ...]
     layout: Literal["NCHW", "NHWC", "NC"]
     dtype: str
+    grid: Grid | None = None
 
 
 class Interface(Record, frozen=True):
@@ -129,6 +174,8 @@ class Parity(Record, frozen=True):
         max_abs_diff: the largest difference of a logit.
         sqnr_db: signal to noise over all logits, in dB; 999.0 where there is no noise at all.
         top1_agreement: share of the pictures with the same first class.
+        within_step: integer recipes: share of the logits that are at most one step of the output's
+            grid away.
     """
 
     verdict: Verdict
@@ -138,6 +185,7 @@ class Parity(Record, frozen=True):
     max_abs_diff: float | None = None
     sqnr_db: float | None = None
     top1_agreement: float | None = None
+    within_step: float | None = None
 
 
 class WeightsInfo(Record, frozen=True):
@@ -164,6 +212,7 @@ class Manifest(Record, frozen=True):
         sha256: of the file, or over the sorted names and contents of the folder.
         spec: None where the model was a user's own module.
         program_sha256: of the exported program that all targets were made from.
+        quantization: of an integer recipe.
         toolchain: versions of the packages that made it.
         created: UTC, ISO 8601.
     """
@@ -182,6 +231,34 @@ class Manifest(Record, frozen=True):
     operators: OperatorReport
     parity: Parity
     program_sha256: str
+    toolchain: dict[str, str]
+    edgese: str
+    created: str
+    quantization: Quantization | None = None
+    schema: int = MANIFEST_SCHEMA
+
+
+class ProgramManifest(Record, frozen=True):
+    """Stands beside a stored quantized program and says what it is.
+
+    Attributes:
+        program: file name beside the manifest.
+        sha256: of the file.
+        batch: examples in its input's first dimension.
+        torch: the version that exported it; .pt2 is not promised across versions.
+        created: UTC, ISO 8601.
+    """
+
+    program: str
+    sha256: str
+    size_bytes: int
+    recipe: Recipe
+    model: ModelCard
+    spec: ModelSpec | None
+    weights: WeightsInfo
+    quantization: Quantization
+    batch: int
+    torch: str
     toolchain: dict[str, str]
     edgese: str
     created: str

@@ -10,8 +10,9 @@ from edgese.records.artifact import (
     WeightsInfo,
 )
 from edgese.records.base import Record
+from edgese.records.quantization import Quantization
 
-PROGRAM_SCHEMA = 1
+PROGRAM_SCHEMA = 2
 
 
 class ConversionJob(Record, frozen=True):
@@ -83,6 +84,7 @@ class ProgramRecord(Record, frozen=True):
         program_sha256, reference_sha256: of program.pt2 and reference.npz.
         model: the name of what was exported.
         torch: the version that exported it; .pt2 is not promised across versions.
+        quantization: of an integer recipe.
     """
 
     model: str
@@ -90,4 +92,5 @@ class ProgramRecord(Record, frozen=True):
     reference_sha256: str
     weights: WeightsInfo
     torch: str
+    quantization: Quantization | None = None
     schema: int = PROGRAM_SCHEMA

@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 
 from edgese.errors import InputError
 from edgese.protocols import Predictor
+from edgese.records.artifact import Grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     import numpy as np
     from numpy.typing import NDArray
@@ -42,6 +44,28 @@ def predictor(
         return np.concatenate(rows)
 
     return predict
+
+
+def codes(floats: "NDArray[np.float32]", grid: Grid) -> "NDArray[Any]":
+    """Floats as codes of a grid: the nearest, the even one of two, and the last for what is beyond.
+
+    Returns:
+        Integers of the grid's type, in the same shape.
+    """
+    import numpy as np
+
+    limits = np.iinfo(grid.dtype)
+    steps = np.rint(floats / np.float32(grid.scale)) + np.float32(grid.zero_point)
+    result: NDArray[Any] = np.clip(steps, limits.min, limits.max).astype(grid.dtype)
+    return result
+
+
+def values(integers: "NDArray[Any]", grid: Grid) -> "NDArray[np.float32]":
+    """What codes of a grid stand for, in the same shape."""
+    import numpy as np
+
+    steps = integers.astype(np.float32) - np.float32(grid.zero_point)
+    return steps * np.float32(grid.scale)
 
 
 def unreadable(artifact: Path, title: str, reason: object) -> InputError:

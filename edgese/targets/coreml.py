@@ -18,9 +18,18 @@ from edgese.records.artifact import (
     TensorInfo,
 )
 from edgese.records.model import Preprocessing
-from edgese.targets import mlclassifier, mlpackage
+from edgese.targets import mlclassifier, mlpackage, mlpairs, mlquantization
 from edgese.targets.batches import predictor, unreadable
-from edgese.targets.programs import INPUT, evaluating, input_shape, output_name, output_shape
+from edgese.targets.programs import (
+    INPUT,
+    evaluating,
+    folded_weights,
+    input_grid,
+    input_shape,
+    output_grid,
+    output_name,
+    output_shape,
+)
 from edgese.targets.requests import check_request, known_delegate
 
 if TYPE_CHECKING:
@@ -43,6 +52,8 @@ DEPLOYMENT_TARGETS: Final = (
     "iOS26",
     "macOS26",
 )
+# Those without operators that quantize activations; weights are expanded at load in all.
+_FLOAT_ACTIVATIONS: Final = ("iOS16", "macOS13")
 COMPUTE_UNITS: Final = {
     "all": "ALL",
     "cpu_only": "CPU_ONLY",
@@ -65,6 +76,12 @@ def check(card: ModelCard, recipe: Recipe, options: TargetOptions) -> None:
         raise ConfigError(
             f"There is no deployment target {options.deployment_target!r}.",
             hint=f"Known: {', '.join(DEPLOYMENT_TARGETS)}.",
+        )
+    if recipe.precision == "int8" and options.deployment_target in _FLOAT_ACTIVATIONS:
+        raise ConfigError(
+            f"Core ML quantizes activations from iOS17 and macOS14 on, and the recipe "
+            f"{recipe.name!r} was asked for {options.deployment_target}.",
+            hint="Choose a later deployment target, or the recipe int8-weights.",
         )
     if options.compute_units not in ("", *COMPUTE_UNITS):
         raise ConfigError(
@@ -94,9 +111,10 @@ def convert(
 ) -> Interface:
     """Writes an ML program and validates its structure.
 
-    Input and output are fp32 with either recipe; ``options.image_input`` makes the input a picture.
+    Input and output are fp32 with every recipe; ``options.image_input`` makes the input a picture.
     With labels and a batch of 1 it is a classifier: beside the logits it gives "label" and all
-    probabilities.
+    probabilities. With "int8" weights are int8 codes and so are the activations where Core ML gains
+    by it (see `edgese.targets.mlpairs`), with "int8_weights" the weights alone; all else is fp16.
 
     Raises:
         ConversionError: coremltools refused the program, or made another than was asked for.
@@ -106,6 +124,10 @@ def convert(
     prepare()
     progress("decompose", 0.2)
     shape, result = input_shape(program), output_shape(program)
+    if recipe.is_integer:
+        program = mlpairs.fusable(folded_weights(program))
+    quantization = mlquantization.expected(program)
+    grids = input_grid(program), output_grid(program)
     if options.image_input:
         program = _normalizing(program, card.preprocessing)
     program = program.run_decompositions({})
@@ -120,21 +142,32 @@ def convert(
             shape=shape,
             layout="NCHW",
             dtype="image" if options.image_input else "float32",
+            grid=grids[0],
         ),
-        output=TensorInfo(name=output_name(card), shape=result, layout="NC", dtype="float32"),
+        output=TensorInfo(
+            name=output_name(card), shape=result, layout="NC", dtype="float32", grid=grids[1]
+        ),
     )
-    validate(dest, interface)
+    validate(dest, interface, quantization)
     return interface
 
 
-def validate(artifact: Path, interface: Interface) -> None:
+def validate(
+    artifact: Path, interface: Interface, quantization: mlquantization.Quantization | None = None
+) -> None:
     """Holds the saved program against what was asked for; needs no Apple system.
+
+    Args:
+        quantization: the codes and grids that it must have, to the bit.
 
     Raises:
         ConversionError: input, output, operators or weights are not what they should be.
         InputError: not a readable artifact.
     """
-    faults = mlpackage.faults(mlpackage.read(artifact), interface)
+    package = mlpackage.read(artifact)
+    faults = mlpackage.faults(package, interface)
+    if quantization is not None:
+        faults += tuple(mlquantization.faults(package, quantization))
     if faults:
         raise ConversionError(
             f"coremltools made a program whose structure is wrong: {'; '.join(faults)}.",
@@ -226,7 +259,7 @@ def _converted(
             convert_to="mlprogram",
             minimum_deployment_target=ct.target[options.deployment_target or DEPLOYMENT_TARGET],
             compute_precision=ct.precision.FLOAT16
-            if recipe.precision == "fp16"
+            if recipe.precision != "fp32"
             else ct.precision.FLOAT32,
             compute_units=ct.ComputeUnit[COMPUTE_UNITS[options.compute_units or "all"]],
             skip_model_load=True,

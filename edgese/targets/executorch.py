@@ -3,6 +3,10 @@
 With the recipe "fp16" input and output are fp16 too: XNNPACK's delegate has no cast, so an fp32
 interface would leave two operators outside it. Its file is hardly smaller, as ExecuTorch 1.4.1
 stores the weights of convolutions in fp32.
+
+A quantized program goes another way than one of floats: its graph is written for XNNPACK directly.
+Weights in int8 alone are not offered: XNNPACK multiplies them with floats in linear layers only, so
+that the convolutions, and with them the file, would stay as large as they are.
 """
 
 import importlib
@@ -23,11 +27,14 @@ from edgese.records.artifact import (
     TensorInfo,
 )
 from edgese.targets import pte
-from edgese.targets.batches import predictor, unreadable
+from edgese.targets.batches import codes, predictor, unreadable, values
 from edgese.targets.programs import (
     INPUT,
+    evaluating,
     halved,
+    input_grid,
     input_shape,
+    output_grid,
     output_name,
     output_shape,
     shared_provenance,
@@ -45,6 +52,9 @@ _TITLE: Final = "ExecuTorch"
 _METHOD: Final = "forward"
 _PORTABLE: Final = "portable"
 _OUTSIDE: Final = "XNNPACK's partitioner did not take it in this form"
+_IN_FLOATS: Final = "XNNPACK computes it in floats, between integers"
+# Source: executorch 1.4.1, backends/xnnpack/serialization/xnnpack_graph_serialize.py.
+_CONSTANT_ALIGNMENT: Final = 16
 
 
 def prepare() -> None:
@@ -58,6 +68,11 @@ def prepare() -> None:
 def check(card: ModelCard, recipe: Recipe, options: TargetOptions) -> None:
     """Raises ConfigError where ExecuTorch cannot do what is asked."""
     check_request(NAME, card, recipe, options)
+    if recipe.precision == "int8" and options.delegate == _PORTABLE:
+        raise ConfigError(
+            f"ExecuTorch's portable kernels cannot execute the recipe {recipe.name!r} in integers.",
+            hint="Leave the delegate out: XNNPACK can.",
+        )
 
 
 def convert(
@@ -71,30 +86,41 @@ def convert(
     """Writes a program file, compiled for the delegate that the options name.
 
     Raises:
-        ConversionError: the compiler refused the program.
+        ConfigError: int8 codes were asked for at the ends of a program that has floats there.
+        ConversionError: the compiler refused the program, or XNNPACK lacks one of its operators.
     """
     check(card, recipe, options)
     progress("load ExecuTorch", 0.0)
     prepare()
     shape, result = input_shape(program), output_shape(program)
-    half = recipe.precision == "fp16"
-    with shared_provenance():
-        if half:
-            progress("halve the program", 0.25)
-            program = halved(program, float_io=False)
-        progress("lower to ExecuTorch", 0.3)
-        content = _lowered(program, known_delegate(NAME, options.delegate))
+    grids = input_grid(program), output_grid(program)
+    dtype = "float32"
+    if recipe.precision == "int8":
+        dtype = "int8" if options.io == "int8" else dtype
+        progress("lower to ExecuTorch", 0.6)
+        content = _quantized(program, io_codes=options.io == "int8")
+    else:
+        with shared_provenance():
+            if recipe.precision == "fp16":
+                dtype = "float16"
+                progress("halve the program", 0.25)
+                program = halved(program, float_io=False)
+            progress("lower to ExecuTorch", 0.3)
+            content = _lowered(program, known_delegate(NAME, options.delegate))
     progress("write", 0.95)
     dest.write_bytes(content)
-    dtype = "float16" if half else "float32"
     return Interface(
-        input=TensorInfo(name=INPUT, shape=shape, layout="NCHW", dtype=dtype),
-        output=TensorInfo(name=output_name(card), shape=result, layout="NC", dtype=dtype),
+        input=TensorInfo(name=INPUT, shape=shape, layout="NCHW", dtype=dtype, grid=grids[0]),
+        output=TensorInfo(
+            name=output_name(card), shape=result, layout="NC", dtype=dtype, grid=grids[1]
+        ),
     )
 
 
 def inspect(artifact: Path, delegate: str) -> OperatorReport:
     """Counts the calls of the program, and XNNPACK's nodes behind them.
+
+    Where XNNPACK computes in integers, what it computes in floats all the same counts as outside.
 
     Raises:
         ConfigError: the program was compiled for another delegate.
@@ -113,8 +139,9 @@ def inspect(artifact: Path, delegate: str) -> OperatorReport:
         delegate=name,
         partitions=1 if name == _PORTABLE else len(contents.delegates),
         outside=tuple(
-            OutsideOperator(operator=operator, count=count, reason=_OUTSIDE)
-            for operator, count in contents.kernels.items()
+            OutsideOperator(operator=operator, count=count, reason=reason)
+            for counted, reason in ((contents.kernels, _OUTSIDE), (contents.in_floats, _IN_FLOATS))
+            for operator, count in counted.items()
             if name != _PORTABLE
         ),
     )
@@ -147,15 +174,64 @@ def load(artifact: Path, interface: Interface, *, threads: int) -> Predictor:
         method = runtime._load_program(str(artifact)).load_method(_METHOD)  # noqa: SLF001  # same
     except RuntimeError as error:
         raise unreadable(artifact, _TITLE, error) from error
-    dtype = torch.float16 if interface.input.dtype == "float16" else torch.float32
+    given, made = interface.input, interface.output
+    dtype = torch.float16 if given.dtype == "float16" else torch.float32
 
     def run(pictures: "NDArray[np.float32]") -> "NDArray[np.float32]":
+        if given.dtype == "int8" and given.grid and made.grid:
+            (logits,) = method((torch.from_numpy(codes(pictures, given.grid)),))
+            return values(logits.numpy(), made.grid)
         (logits,) = method((torch.from_numpy(pictures).to(dtype),))
         result: NDArray[np.float32] = logits.float().numpy()
         return result
 
     batch, channels, height, width = interface.input.shape
     return predictor(run, (channels, height, width), batch)
+
+
+def _quantized(program: "ExportedProgram", *, io_codes: bool) -> bytes:
+    """A program file that does nothing but call XNNPACK's delegate with one graph."""
+    import torch
+    from executorch.exir import to_edge
+    from executorch.exir._serialize._named_data_store import NamedDataStore
+    from executorch.exir.lowered_backend_module import LoweredBackendModule
+    from torch import nn
+
+    from edgese.targets import xnnpack
+
+    graph = xnnpack.lowered(program, io_codes=io_codes)
+    constants = NamedDataStore()
+    for name, content in graph.stored.items():
+        constants.add_named_data(name, content, alignment=_CONSTANT_ALIGNMENT)
+    dtype = torch.int8 if io_codes else torch.float32
+    result = output_shape(program)
+
+    class Shaped(nn.Module):
+        """Tells what goes into the delegate and comes out, and nothing of what is between."""
+
+        def forward(self, _: "Tensor") -> "Tensor":
+            return torch.zeros(result, dtype=dtype)
+
+    class Delegated(nn.Module):
+        def __init__(self, delegate: nn.Module) -> None:
+            super().__init__()
+            self.delegate = delegate
+
+        def forward(self, x: "Tensor") -> "Tensor":
+            y: Tensor = self.delegate(x)
+            return y
+
+    example = (torch.zeros(input_shape(program), dtype=dtype),)
+    delegate = LoweredBackendModule(
+        edge_program=torch.export.export(Shaped(), example),
+        backend_id=pte.XNNPACK,
+        processed_bytes=graph.serialized(),
+        compile_specs=[],
+        named_data_store_output=constants.get_named_data_store_output(),
+    )
+    edge = to_edge(torch.export.export(evaluating(Delegated(delegate)), example))
+    file: bytes = edge.to_executorch().buffer
+    return file
 
 
 def _lowered(program: "ExportedProgram", delegate: str) -> bytes:

@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from edgese.records.artifact import Interface
 from edgese.targets.batches import unreadable
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SUFFIX: Final = ".mlpackage"
 # coremltools imports each of these that it finds, to offer front ends that are not used here: three
@@ -109,6 +112,34 @@ def operators(package: Package) -> Counter[str]:
     return Counter(op.type for op in package.block.operations if op.type != "const")
 
 
+def argument(package: Package, op: Any, name: str) -> "NDArray[Any]":  # noqa: ANN401  # protobuf
+    """The constant that an operator is given under a name, by whichever way the format has."""
+    if name in op.attributes:
+        return _array(package, op.attributes[name])
+    (given,) = op.inputs[name].arguments
+    if given.WhichOneof("binding") == "value":
+        return _array(package, given.value)
+    (maker,) = (made for made in package.block.operations if made.outputs[0].name == given.name)
+    return _array(package, maker.attributes["val"])
+
+
+def _array(package: Package, value: Any) -> "NDArray[Any]":  # noqa: ANN401  # a protobuf message
+    import numpy as np
+    from coremltools.proto import MIL_pb2
+
+    kind = value.type.tensorType
+    dtype = np.dtype(MIL_pb2.DataType.Name(kind.dataType).lower())
+    shape = [dimension.constant.size for dimension in kind.dimensions]
+    if value.WhichOneof("value") == "blobFileValue":
+        _, _, size, start = _BLOB.unpack_from(package.weights, value.blobFileValue.offset)
+        return np.frombuffer(package.weights[start : start + size], dtype).reshape(shape)
+    held = value.immediateValue.tensor
+    values = getattr(held, held.WhichOneof("value")).values
+    if isinstance(values, bytes):
+        return np.frombuffer(values, dtype).reshape(shape)
+    return np.array(values, dtype).reshape(shape)
+
+
 def faults(package: Package, interface: Interface) -> tuple[str, ...]:
     """What is wrong with the program, seen from outside; nothing where all is as it should be."""
     return tuple(_faults(package, interface))
@@ -161,9 +192,10 @@ def _tensor_faults(which: str, kind: Any, shape: tuple[int, ...]) -> Iterator[st
 def _blobs(package: Package) -> Iterator[tuple[str, int]]:
     """Name and place of every constant that is kept in the weight file."""
     for op in package.block.operations:
-        value = op.attributes["val"] if op.type == "const" else None
-        if value is not None and value.WhichOneof("value") == "blobFileValue":
-            yield op.outputs[0].name, value.blobFileValue.offset
+        given = [each.value for name in op.inputs for each in op.inputs[name].arguments]
+        for value in (*op.attributes.values(), *given):
+            if value.WhichOneof("value") == "blobFileValue":
+                yield op.outputs[0].name, value.blobFileValue.offset
 
 
 def _blob_fault(weights: bytes, start: int) -> str:

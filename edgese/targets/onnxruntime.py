@@ -1,8 +1,13 @@
-"""ONNX, executed by ONNX Runtime's CPU execution provider."""
+"""ONNX, executed by ONNX Runtime's CPU execution provider.
+
+Integer programs are written node by node: torch's exporter takes longer than all else together,
+and what it makes of them ONNX Runtime leaves in float at every bias.
+"""
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Final
 
 from edgese.errors import ConversionError
 from edgese.protocols import Predictor, Progress
@@ -10,15 +15,19 @@ from edgese.records.artifact import (
     Interface,
     ModelCard,
     OperatorReport,
+    OutsideOperator,
     Recipe,
     TargetOptions,
     TensorInfo,
 )
-from edgese.targets.batches import predictor, unreadable
+from edgese.targets.batches import codes, predictor, unreadable, values
+from edgese.targets.onnxoperators import lowered
 from edgese.targets.programs import (
     INPUT,
     halved,
+    input_grid,
     input_shape,
+    output_grid,
     output_name,
     output_shape,
     shared_provenance,
@@ -28,6 +37,7 @@ from edgese.targets.requests import check_request, known_delegate
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from onnxruntime import InferenceSession, SessionOptions
     from torch.export import ExportedProgram
 
 NAME: Final = "onnxruntime"
@@ -35,6 +45,12 @@ _TITLE: Final = "ONNX"
 # torch's exporter writes this version of the operators natively, and every ONNX Runtime since 1.14
 # reads it.
 OPSET: Final = 18
+_ERRORS: Final = 3  # of log severities
+_OUTSIDE: Final = (
+    "ONNX Runtime computes it in float: it has no integer form of it as it stands here"
+)
+# On x86, where uint8 is faster, it would leave activations of int8 in float.
+_ALLOW_INT8: Final = ("session.qdqisint8allowed", "1")
 
 
 def prepare() -> None:
@@ -60,11 +76,13 @@ def convert(
     """Writes one ONNX file; with "fp16" weights and arithmetic are halves, the interface is not.
 
     Raises:
-        ConversionError: the exporter refused the program.
+        ConversionError: an operator, or the whole program, cannot be written as ONNX.
     """
+    check(card, recipe, options)
+    if recipe.is_integer:
+        return _integer(program, card, options, dest, progress)
     import torch
 
-    check(card, recipe, options)
     progress("load the exporter", 0.0)
     prepare()
     shape, result = input_shape(program), output_shape(program)
@@ -101,8 +119,51 @@ def convert(
     )
 
 
+def _integer(
+    program: "ExportedProgram",
+    card: ModelCard,
+    options: TargetOptions,
+    dest: Path,
+    progress: Progress,
+) -> Interface:
+    progress("load ONNX", 0.0)
+    import onnx
+
+    progress("write the operators", 0.2)
+    io_codes = options.io == "int8"
+    name = output_name(card)
+    graph = lowered(program, unsigned=options.activations != "int8", io_codes=io_codes, result=name)
+    progress("check", 0.8)
+    model = graph.model(card.name)
+    progress("write", 0.9)
+    onnx.save(model, str(dest))
+    given, made = (
+        grid and graph.grid(grid) for grid in (input_grid(program), output_grid(program))
+    )
+    return Interface(
+        input=TensorInfo(
+            name=INPUT,
+            shape=input_shape(program),
+            layout="NCHW",
+            dtype=given.dtype if io_codes and given else "float32",
+            grid=given,
+        ),
+        output=TensorInfo(
+            name=name,
+            shape=output_shape(program),
+            layout="NC",
+            dtype=made.dtype if io_codes and made else "float32",
+            grid=made,
+        ),
+    )
+
+
 def inspect(artifact: Path, delegate: str) -> OperatorReport:
     """Counts the nodes of the graph; the CPU provider executes every one, so it is one piece.
+
+    Outside is what an artifact with integer arithmetic computes in float all the same. The file
+    does not tell it, since there every operator stands between floats: it is read off the graph
+    that ONNX Runtime makes of the file on this host.
 
     Raises:
         ConfigError: another delegate than the CPU provider.
@@ -123,6 +184,45 @@ def inspect(artifact: Path, delegate: str) -> OperatorReport:
         operators=dict(Counter(node.op_type for node in model.graph.node)),
         delegate=name,
         partitions=1,
+        outside=_in_float(artifact) if _is_integer(model) else (),
+    )
+
+
+def _is_integer(model: Any) -> bool:  # noqa: ANN401  # onnx has no types
+    return any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+
+
+def _is_float(value: Any) -> bool:  # noqa: ANN401  # onnx has no types
+    import onnx
+
+    return bool(value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT)
+
+
+def _in_float(artifact: Path) -> tuple[OutsideOperator, ...]:
+    """What computes floats in ONNX Runtime's own graph, but for turning the result into them."""
+    import onnx
+
+    options = _session_options(1)
+    # It would warn that the graph is this host's own.
+    options.log_severity_level = _ERRORS
+    with TemporaryDirectory() as folder:
+        optimized = Path(folder) / "optimized.onnx"
+        options.optimized_model_filepath = str(optimized)
+        _session(artifact, options)
+        graph = onnx.load(str(optimized)).graph
+    results = {value.name for value in graph.output}
+    floats = {value.name for value in graph.input if _is_float(value)}
+    outside: Counter[str] = Counter()
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" or floats.intersection(node.input):
+            if node.op_type == "QuantizeLinear":
+                continue
+            floats.update(node.output)
+            if node.op_type != "DequantizeLinear" or not results.intersection(node.output):
+                outside[node.op_type] += 1
+    return tuple(
+        OutsideOperator(operator=operator, count=count, reason=_OUTSIDE)
+        for operator, count in sorted(outside.items())
     )
 
 
@@ -137,14 +237,38 @@ def load(artifact: Path, interface: Interface, *, threads: int) -> Predictor:
     Raises:
         InputError: not a readable artifact.
     """
+    session = _session(artifact, _session_options(threads))
+    given, made = (
+        info.grid if info.dtype in ("int8", "uint8") else None
+        for info in (interface.input, interface.output)
+    )
+
+    def run(pictures: "NDArray[np.float32]") -> "NDArray[np.float32]":
+        feed = pictures if given is None else codes(pictures, given)
+        (logits,) = session.run(None, {interface.input.name: feed})
+        result: NDArray[np.float32] = logits if made is None else values(logits, made)
+        return result
+
+    batch, channels, height, width = interface.input.shape
+    return predictor(run, (channels, height, width), batch)
+
+
+def _session_options(threads: int) -> "SessionOptions":
     import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    options.add_session_config_entry(*_ALLOW_INT8)
+    return options
+
+
+def _session(artifact: Path, options: "SessionOptions") -> "InferenceSession":
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
     try:
-        session = onnxruntime.InferenceSession(
+        return onnxruntime.InferenceSession(
             str(artifact), options, providers=["CPUExecutionProvider"]
         )
     except (
@@ -157,11 +281,3 @@ def load(artifact: Path, interface: Interface, *, threads: int) -> Predictor:
         errors.RuntimeException,
     ) as error:
         raise unreadable(artifact, _TITLE, error) from error
-
-    def run(pictures: "NDArray[np.float32]") -> "NDArray[np.float32]":
-        (logits,) = session.run(None, {interface.input.name: pictures})
-        result: NDArray[np.float32] = logits
-        return result
-
-    batch, channels, height, width = interface.input.shape
-    return predictor(run, (channels, height, width), batch)

@@ -23,6 +23,11 @@ _HEADER_MAGIC: Final = b"eh00"
 _HEADER: Final = struct.Struct("<4sIQQQ")  # magic, its length, program, first segment, all segments
 _XNNPACK_MAGIC: Final = b"XH00"
 _IN_SEGMENT: Final = 1
+_FLOATS: Final = (1, 2)  # members of XNNDatatype: 32 and 16 bits
+_INTEGERS: Final = (3, 4)  # 8 bits, signed and unsigned
+_QUANTIZED: Final = 2  # the tag of a value with scales, in XValueUnion
+_GIVEN_BACK: Final = 2  # the flag of a value that the caller gets
+_MOVES: Final = ("static_transpose", "static_reshape", "copy")
 # The members of XNodeUnion in their order; the tag of the first is 1.
 _XNNPACK_NODES: Final = (
     "add",
@@ -73,6 +78,19 @@ _XNNPACK_NODES: Final = (
     "copy",
     "cos",
 )
+# The field with the number of a node's output, where it is not the second.
+_OUTPUTS: Final = {
+    **dict.fromkeys(("add", "multiply", "subtract", "div", "minimum", "maximum", "prelu"), 2),
+    **dict.fromkeys(("batch_matrix_multiply", "elu", "leaky_relu"), 2),
+    **dict.fromkeys(("fully_connected", "static_transpose", "static_reshape"), 3),
+    "static_resize_bilinear2d": 3,
+    "arg_max_pooling2d": 7,
+    **dict.fromkeys(("static_constant_pad", "static_slice"), 4),
+    **dict.fromkeys([f"concatenate{parts}" for parts in range(2, 6)], 5),
+    "scaled_dot_product_attention": 5,
+    **dict.fromkeys(("avg_pooling2d", "max_pooling2d"), 11),
+    **dict.fromkeys(("conv2d", "depthwise_conv2d", "conv_transpose2d"), 18),
+}
 
 
 class Call(IntEnum):
@@ -90,11 +108,14 @@ class Contents:
         kernels: calls of each operator outside a delegate, as in "aten::add.out".
         delegates: the backend of each delegate call, in order.
         inside: nodes of each kind within XNNPACK's graphs.
+        in_floats: those among them that compute in floats although their graph computes in
+            integers elsewhere; converting the output for the caller is not computing.
     """
 
     kernels: Counter[str]
     delegates: tuple[str, ...]
     inside: Counter[str]
+    in_floats: Counter[str]
 
 
 def read(artifact: Path) -> Contents:
@@ -139,6 +160,7 @@ def _contents(data: bytes) -> Contents:
     kernels: Counter[str] = Counter()
     called: list[str] = []
     inside: Counter[str] = Counter()
+    in_floats: Counter[str] = Counter()
     for chain in plan.tables(5):
         for instruction in chain.tables(2):
             call = instruction.table(1)
@@ -150,8 +172,15 @@ def _contents(data: bytes) -> Contents:
                 case Call.DELEGATE:
                     delegate = delegates[call.integer(0)]
                     called.append(delegate.text(0))
-                    inside.update(_nodes(_payload(data, program, delegate)))
-    return Contents(kernels=kernels, delegates=tuple(called), inside=inside)
+                    nodes = tuple(_nodes(_payload(data, program, delegate)))
+                    inside.update(node.kind for node in nodes)
+                    if any(node.datatype in _INTEGERS and node.computes for node in nodes):
+                        in_floats.update(
+                            node.kind
+                            for node in nodes
+                            if node.datatype in _FLOATS and node.computes and not node.given_back
+                        )
+    return Contents(kernels=kernels, delegates=tuple(called), inside=inside, in_floats=in_floats)
 
 
 def _payload(data: bytes, program: Table, delegate: Table) -> bytes:
@@ -166,10 +195,47 @@ def _payload(data: bytes, program: Table, delegate: Table) -> bytes:
     return data[start : start + segment.integer(1, "<Q")]
 
 
-def _nodes(payload: bytes) -> Iterator[str]:
-    """The kinds of XNNPACK's nodes; nothing for a payload of another backend."""
+@dataclass(frozen=True)
+class _Node:
+    """A node of XNNPACK's, with what it gives.
+
+    Attributes:
+        datatype: of its output, a member of XNNDatatype.
+        given_back: whether it only converts what the caller gets.
+    """
+
+    kind: str
+    datatype: int
+    given_back: bool
+
+    @property
+    def computes(self) -> bool:
+        return self.kind not in _MOVES
+
+
+def _nodes(payload: bytes) -> Iterator[_Node]:
+    """XNNPACK's nodes; nothing for a payload of another backend."""
     if payload[4:8] != _XNNPACK_MAGIC or len(payload) < 18:
         return
     start, size = struct.unpack_from("<II", payload, 10)
-    for node in Table.root(payload[start : start + size]).tables(1):
-        yield _XNNPACK_NODES[node.integer(0, "<B") - 1]
+    graph = Table.root(payload[start : start + size])
+    values = {value.integer(6, "<I"): value for value in _values(graph)}
+    for node in graph.tables(1):
+        kind, union = _XNNPACK_NODES[node.integer(0, "<B") - 1], node.table(1)
+        output = values.get(union.integer(_OUTPUTS.get(kind, 1), "<I")) if union else None
+        yield _Node(
+            kind=kind,
+            datatype=output.integer(0, "<h") if output else 0,
+            given_back=kind == "convert"
+            and output is not None
+            and bool(output.integer(5, "<I") & _GIVEN_BACK),
+        )
+
+
+def _values(graph: Table) -> Iterator[Table]:
+    for value in graph.tables(2):
+        tensor = value.table(1)
+        if tensor is not None and value.integer(0, "<B") == _QUANTIZED:
+            tensor = tensor.table(0)
+        if tensor is not None:
+            yield tensor

@@ -42,6 +42,12 @@ def check_request(name: str, card: ModelCard, recipe: Recipe, options: TargetOpt
             f"{facts.title} has no option {foreign[0].replace('_', '-')!r}.",
             hint="Leave it out, or convert for the target that has it.",
         )
+    if recipe.precision != "int8" and (options.io != "float" or options.activations):
+        name = "io" if options.io != "float" else "activations"
+        raise ConfigError(
+            f"The option {name} means nothing to the recipe {recipe.name!r}.",
+            hint="It belongs to recipes whose activations are int8.",
+        )
     if options.batch < 1:
         raise ConfigError(f"A batch of {options.batch} was asked for.", hint="Give at least 1.")
     if card.labels and len(card.labels) != card.classes:

@@ -1,7 +1,8 @@
 """TFLite, executed by LiteRT's interpreter with XNNPACK.
 
 The artifact takes NHWC, as the format's kernels do. Its one signature is "serving_default" with the
-names that the interface tells.
+names that the interface tells. Integer programs are written operator by operator; the others go
+through litert-torch.
 """
 
 import re
@@ -20,11 +21,15 @@ from edgese.records.artifact import (
     TargetOptions,
     TensorInfo,
 )
-from edgese.targets.batches import predictor, unreadable
+from edgese.targets import tflquantized
+from edgese.targets.batches import codes, predictor, unreadable, values
+from edgese.targets.nodes import is_never_negative
 from edgese.targets.programs import (
     INPUT,
     evaluating,
+    input_grid,
     input_shape,
+    output_grid,
     output_name,
     output_shape,
     shared_provenance,
@@ -41,6 +46,7 @@ NAME: Final = "tflite"
 _TITLE: Final = "TFLite"
 _MAGIC: Final = b"TFL3"
 _OUTSIDE: Final = "XNNPACK did not take it when the interpreter offered it the graph"
+_IN_FLOATS: Final = "it computes in floats among operators on integers"
 
 
 def prepare() -> None:
@@ -61,28 +67,45 @@ def convert(
     dest: Path,
     progress: Progress,
 ) -> Interface:
-    """Writes a flatbuffer; with "fp16" its weights are halves that XNNPACK widens at load.
+    """Writes a flatbuffer.
+
+    With "fp16" its weights are halves that XNNPACK widens at load, with "int8_weights" int8 codes
+    that it widens as well. With "int8" it computes in integers from the input's quantization to the
+    output's.
 
     Raises:
-        ConversionError: litert-torch refused the program.
+        ConfigError: int8 codes were asked for at the ends of a program that has floats there.
+        ConversionError: the program has an operator that cannot be converted.
     """
     check(card, recipe, options)
-    progress("load litert-torch", 0.0)
-    prepare()
-    progress("lower to TFLite", 0.2)
+    name = output_name(card)
     batch, channels, height, width = input_shape(program)
-    content = _lowered(program, (batch, height, width, channels), output_name(card))
+    shape = (batch, height, width, channels)
+    io_codes = options.io == "int8"
+    if recipe.is_integer:
+        progress("write the operators", 0.1)
+        content = tflquantized.model(program, name, io_codes=io_codes)
+    else:
+        progress("load litert-torch", 0.0)
+        prepare()
+        progress("lower to TFLite", 0.2)
+        content = _lowered(program, shape, name)
     if recipe.precision == "fp16":
         progress("halve the weights", 0.9)
         content = _with_half_weights(content)
     progress("write", 0.95)
     dest.write_bytes(content)
+    dtype = "int8" if io_codes else "float32"
     return Interface(
         input=TensorInfo(
-            name=INPUT, shape=(batch, height, width, channels), layout="NHWC", dtype="float32"
+            name=INPUT, shape=shape, layout="NHWC", dtype=dtype, grid=input_grid(program)
         ),
         output=TensorInfo(
-            name=output_name(card), shape=output_shape(program), layout="NC", dtype="float32"
+            name=name,
+            shape=output_shape(program),
+            layout="NC",
+            dtype=dtype,
+            grid=output_grid(program),
         ),
     )
 
@@ -90,24 +113,32 @@ def convert(
 def inspect(artifact: Path, delegate: str) -> OperatorReport:
     """Counts the operators, and those that XNNPACK takes when the interpreter offers them.
 
+    In an artifact with integer arithmetic, what computes in floats all the same counts as outside.
+
     Raises:
         ConfigError: another delegate than XNNPACK.
         InputError: not a readable artifact.
     """
     name = known_delegate(NAME, delegate)
+    interpreter = _interpreter(artifact, threads=1)
     # The one place where the runtime tells what it made of the graph.
-    nodes = _interpreter(artifact, threads=1)._get_ops_details()  # noqa: SLF001  # no public one
+    nodes = interpreter._get_ops_details()  # noqa: SLF001  # no public one
     taken = [node for node in nodes if node["op_name"] == "DELEGATE"]
     own = [node for node in nodes if node["op_name"] != "DELEGATE"]
     inside = {index for node in taken for index in _inside(node, own)}
-    outside = Counter(node["op_name"] for node in own if node["index"] not in inside)
+    in_floats = _float_islands(interpreter, own)
+    outside = Counter(
+        (node["op_name"], _IN_FLOATS if node["index"] in inside else _OUTSIDE)
+        for node in own
+        if node["index"] not in inside or node["index"] in in_floats
+    )
     return OperatorReport(
         operators=dict(Counter(node["op_name"] for node in own)),
         delegate=name,
         partitions=len(taken),
         outside=tuple(
-            OutsideOperator(operator=operator, count=count, reason=_OUTSIDE)
-            for operator, count in outside.items()
+            OutsideOperator(operator=operator, count=count, reason=reason)
+            for (operator, reason), count in outside.items()
         ),
     )
 
@@ -126,14 +157,20 @@ def load(artifact: Path, interface: Interface, *, threads: int) -> Predictor:
     interpreter = _interpreter(artifact, threads=threads)
     source = interpreter.get_input_details()[0]["index"]
     result = interpreter.get_output_details()[0]["index"]
+    given, made = interface.input, interface.output
 
     def run(pictures: "NDArray[np.float32]") -> "NDArray[np.float32]":
-        interpreter.set_tensor(source, pictures.transpose(0, 2, 3, 1))
+        stored: NDArray[Any] = pictures.transpose(0, 2, 3, 1)
+        if given.grid is not None and given.dtype == "int8":
+            stored = codes(stored, given.grid)
+        interpreter.set_tensor(source, stored)
         interpreter.invoke()
-        logits: NDArray[np.float32] = interpreter.get_tensor(result)
+        logits: NDArray[Any] = interpreter.get_tensor(result)
+        if made.grid is not None and made.dtype == "int8":
+            logits = values(logits, made.grid)
         return logits
 
-    batch, height, width, channels = interface.input.shape
+    batch, height, width, channels = given.shape
     return predictor(run, (channels, height, width), batch)
 
 
@@ -190,7 +227,7 @@ def _pad_pools_with_zeros(network: Any) -> None:  # noqa: ANN401  # a torch.fx.G
     graph = network.graph
     for pool in graph.find_nodes(op="call_function", target=aten.max_pool2d.default):
         source, kernel, stride, padding, *rest = (*pool.args, None, None, None)[:6]
-        if not padding or not any(padding) or any(rest) or not _from_zero(source):
+        if not padding or not any(padding) or any(rest) or not is_never_negative(source):
             continue
         high, wide = padding if len(padding) == 2 else (*padding, *padding)
         with graph.inserting_before(pool):
@@ -198,16 +235,6 @@ def _pad_pools_with_zeros(network: Any) -> None:  # noqa: ANN401  # a torch.fx.G
             padded = graph.call_function(aten.constant_pad_nd.default, (source, around, 0.0))
         pool.args = (padded, kernel, stride)
     network.recompile()
-
-
-def _from_zero(node: Any) -> bool:  # noqa: ANN401  # a torch.fx.Node
-    """Whether an operator gives nothing below zero."""
-    import torch
-
-    aten = torch.ops.aten
-    if node.target in (aten.hardtanh.default, aten.hardtanh_.default):
-        return len(node.args) > 1 and node.args[1] >= 0
-    return node.target in (aten.relu.default, aten.relu_.default, aten.sigmoid.default)
 
 
 def _with_half_weights(content: bytes) -> bytes:
@@ -257,3 +284,27 @@ def _inside(delegate: dict[str, Any], nodes: list[dict[str, Any]]) -> set[int]:
         found.add(node["index"])
         wanted.extend(int(tensor) for tensor in node["inputs"])
     return found
+
+
+def _float_islands(interpreter: Any, nodes: list[dict[str, Any]]) -> set[int]:  # noqa: ANN401  # untyped
+    """The nodes that compute in floats where others compute in integers; none where none does.
+
+    Turning the codes of the output into floats is no computing.
+    """
+    import numpy as np
+
+    kinds = {tensor["index"]: tensor["dtype"] for tensor in interpreter.get_tensor_details()}
+    outputs = {tensor["index"] for tensor in interpreter.get_output_details()}
+    made = {node["index"]: {int(tensor) for tensor in node["outputs"]} for node in nodes}
+    if not any(kinds.get(tensor) == np.int8 for tensors in made.values() for tensor in tensors):
+        return set()
+    ends = {
+        node["index"]
+        for node in nodes
+        if node["op_name"] == "DEQUANTIZE" and made[node["index"]] <= outputs
+    }
+    return {
+        index
+        for index, tensors in made.items()
+        if index not in ends and any(kinds.get(tensor) == np.float32 for tensor in tensors)
+    }

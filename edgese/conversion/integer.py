@@ -1,0 +1,162 @@
+"""The quantized program as what targets are converted from, with its reference."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgese import store
+from edgese.conversion.cache import PROGRAM, REFERENCE
+from edgese.conversion.export import exported, torch_threads
+from edgese.conversion.stored import StoredProgram
+from edgese.quantization.pictures import CalibrationSet, read
+from edgese.records.artifact import ModelCard, Recipe, WeightsInfo
+from edgese.records.job import ProgramRecord
+from edgese.records.quantization import Quantization
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import nn
+    from torch.export import ExportedProgram
+
+    from edgese.quantization.ptq import Quantized
+
+
+@dataclass(frozen=True, kw_only=True)
+class Integer:
+    """How a program is quantized: the recipe, and the pictures that its grids are found with."""
+
+    recipe: Recipe
+    pictures: CalibrationSet
+
+
+def quantize_program(
+    network: "nn.Module",
+    card: ModelCard,
+    integer: Integer,
+    *,
+    batch: int,
+    pictures: "NDArray[np.float32]",
+    weights: WeightsInfo,
+    folder: Path,
+    threads: int,
+    on_stage: Callable[[str], None],
+) -> ProgramRecord:
+    """Exports and quantizes a network; writes the program and its reference into ``folder``.
+
+    The reference is what the quantized program computes in PyTorch, since that is what every
+    runtime has to compute; how far it is from the float network is the record's `fidelity`.
+
+    Args:
+        pictures: to compare targets on, (count, 3, H, W).
+        threads: of torch.
+        on_stage: told what is done now.
+
+    Raises:
+        ConversionError: the network cannot be exported, or has an operator without integer form.
+        InputError: calibration pictures that cannot be read or are of one colour, weights that are
+            not finite.
+        OutputError: the folder cannot be written, or the disk is full.
+    """
+    with store.writing(folder), torch_threads(threads):
+        made = quantized_network(
+            network, card, integer, batch=batch, on_stage=lambda stage, _: on_stage(stage)
+        )
+        on_stage("compute the reference")
+        return write_program(
+            made.program,
+            card,
+            batch=batch,
+            pictures=pictures,
+            weights=weights,
+            quantization=Quantization(
+                calibration=integer.pictures.calibration, fidelity=made.fidelity
+            ),
+            folder=folder,
+        )
+
+
+def quantized_network(
+    network: "nn.Module",
+    card: ModelCard,
+    integer: Integer,
+    *,
+    batch: int,
+    on_stage: Callable[[str, float], None],
+) -> "Quantized":
+    """Exports and quantizes a network.
+
+    Args:
+        on_stage: told what is done now, and the share of it that is behind.
+
+    Raises:
+        ConversionError: the network cannot be exported, or has an operator without integer form.
+        InputError: calibration pictures that cannot be read or are of one colour, weights that are
+            not finite.
+    """
+    from edgese.quantization.ptq import quantized
+
+    on_stage("read the calibration pictures", 0.0)
+    pictures = read(integer.pictures, card.preprocessing)
+    on_stage("export the program", 0.0)
+    program = exported(network, card.name, (batch, *pictures.shape[1:]))
+    return quantized(program, integer.recipe, pictures, on_stage)
+
+
+def stored_program(
+    stored: StoredProgram, *, pictures: "NDArray[np.float32]", folder: Path, threads: int
+) -> ProgramRecord:
+    """Puts a stored program and its reference into ``folder``.
+
+    Raises:
+        OutputError: the folder cannot be written, or the disk is full.
+    """
+    with store.writing(folder), torch_threads(threads):
+        manifest = stored.manifest
+        return write_program(
+            load_program(stored.path),
+            manifest.model,
+            batch=manifest.batch,
+            pictures=pictures,
+            weights=manifest.weights,
+            quantization=manifest.quantization,
+            folder=folder,
+        )
+
+
+def load_program(path: Path) -> "ExportedProgram":
+    """A quantized program from its file."""
+    import torch.ao.quantization.fx._decomposed  # noqa: F401  # registers its operators
+    from torch import export
+
+    return export.load(path)
+
+
+def write_program(
+    program: "ExportedProgram",
+    card: ModelCard,
+    *,
+    batch: int,
+    pictures: "NDArray[np.float32]",
+    weights: WeightsInfo,
+    quantization: Quantization,
+    folder: Path,
+) -> ProgramRecord:
+    """Writes a quantized program and what it gives for ``pictures``, computed in exact integers."""
+    import numpy as np
+    import torch
+
+    from edgese.quantization.integers import integer_outputs
+
+    logits = integer_outputs(program, pictures, batch)
+    np.savez(folder / REFERENCE, pictures=pictures, logits=logits)
+    torch.export.save(program, folder / PROGRAM)
+    return ProgramRecord(
+        model=card.name,
+        program_sha256=store.sha256_of(folder / PROGRAM),
+        reference_sha256=store.sha256_of(folder / REFERENCE),
+        weights=weights,
+        torch=str(torch.__version__),
+        quantization=quantization,
+    )

@@ -1,0 +1,168 @@
+"""`quantize`: from a model and calibration pictures to a stored quantized program."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import edgese
+from edgese import catalog, store
+from edgese.conversion.integer import Integer, quantized_network
+from edgese.conversion.keys import EXPORTERS, toolchain
+from edgese.conversion.stored import SUFFIX
+from edgese.conversion.subject import Subject, find_subject
+from edgese.errors import ConfigError
+from edgese.protocols import Progress
+from edgese.quantization.pictures import calibration_set
+from edgese.records.artifact import ProgramManifest, Recipe, WeightsInfo
+from edgese.records.model import ModelSpec, Preprocessing
+from edgese.records.quantization import Quantization, QuantizedProgram
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from edgese.quantization.ptq import Quantized
+
+OUT: Final = Path("edgese-out")
+RECIPE: Final = "int8"
+
+
+def quantize(
+    subject: "str | Path | ModelSpec | nn.Module",
+    data: str | Path,
+    *,
+    weights: str | Path | None = None,
+    recipe: str = RECIPE,
+    split: str = "",
+    resolution: int | tuple[int, int] | None = None,
+    classes: int | None = None,
+    features: bool = False,
+    preprocessing: Preprocessing | None = None,
+    labels: Sequence[str] = (),
+    name: str | None = None,
+    batch: int = 1,
+    out: str | Path = OUT,
+    progress: Progress | None = None,
+) -> QuantizedProgram:
+    """Quantizes a model once for all targets and stores the program.
+
+    ::
+
+        made = edgese.quantize("efficientnet_lite0", "pictures", weights="imagenet")
+        rows = edgese.convert(made.program, "all")
+
+    Args:
+        subject: a model's name, a spec file, a spec, or a torch module of (N, 3, H, W) to
+            (N, classes).
+        data: calibration pictures: a folder, a CSV with a column file, or "embedded". No labels are
+            needed.
+        weights: a file, "imagenet" or "none"; not for a module.
+        recipe: an integer one.
+        split: of a CSV with a column split, only this one.
+        resolution: side, or height and width, in pixels; None for the model's own.
+        classes: outputs of the classifier; None for the model's own.
+        features: leaves the classifier out.
+        preprocessing, labels, name: of a module; the first is needed.
+        batch: pictures that the program takes at once.
+        out: folder for the program and its manifest.
+
+    Raises:
+        ConfigError: something asked for does not exist, or the recipe is no integer one.
+        InputError: weights or pictures are missing, damaged, too few or of one colour.
+        ConversionError: torch cannot export the model, or an operator has no integer form.
+        MissingDependency: the weights' package is not installed.
+        OutputError: ``out`` cannot be written, or is full.
+    """
+    chosen = integer_recipe(recipe)
+    found = find_subject(
+        subject,
+        weights=weights,
+        resolution=resolution,
+        classes=classes,
+        features=features,
+        preprocessing=preprocessing,
+        labels=labels,
+        name=name,
+        batch=batch,
+    )
+    how = chosen.quantization
+    assert how is not None  # noqa: S101  # an integer recipe has it
+    integer = Integer(recipe=chosen, pictures=calibration_set(data, how.pictures, split))
+    folder = Path(out)
+    store.writable_folder(folder)
+    said = progress or _silent
+    said("load the weights", 0.0)
+    network, info = found.load()
+    made = quantized_network(network, found.card, integer, batch=batch, on_stage=said)
+    quantization = Quantization(calibration=integer.pictures.calibration, fidelity=made.fidelity)
+    return stored(made, found, info, chosen, quantization, batch=batch, folder=folder)
+
+
+def integer_recipe(name: str) -> Recipe:
+    """An integer recipe by its name.
+
+    Raises:
+        ConfigError: no such recipe, or one whose numbers no pictures decide.
+    """
+    found = catalog.recipe(name)
+    if not found.is_integer:
+        known = [n for n in catalog.recipe_names() if catalog.recipe(n).is_integer]
+        raise ConfigError(
+            f"The recipe {name!r} quantizes nothing.",
+            hint=f"Integer recipes: {', '.join(known)}. "
+            f"`edgese convert --recipe {name}` needs no quantized program.",
+        )
+    return found
+
+
+def stored(
+    made: "Quantized",
+    subject: Subject,
+    weights: WeightsInfo,
+    recipe: Recipe,
+    quantization: Quantization,
+    *,
+    batch: int,
+    folder: Path,
+) -> QuantizedProgram:
+    """Writes a quantized program and its manifest, both or none.
+
+    Raises:
+        OutputError: the folder cannot be written, or is full.
+    """
+    import torch
+
+    path = folder / f"{subject.name}-{recipe.name}{SUFFIX}"
+    with store.staging(path, store.manifest_path(path)) as (new_program, new_manifest):
+        # By its name torch would complain of the temporary one, which does not end in .pt2.
+        with new_program.open("wb") as file:
+            torch.export.save(made.program, file)
+        manifest = ProgramManifest(
+            program=path.name,
+            sha256=store.sha256_of(new_program),
+            size_bytes=store.size_of(new_program),
+            recipe=recipe,
+            model=subject.card,
+            spec=subject.spec,
+            weights=weights,
+            quantization=quantization,
+            batch=batch,
+            torch=str(torch.__version__),
+            toolchain=toolchain(EXPORTERS),
+            edgese=edgese.__version__,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        new_manifest.write_text(manifest.to_json() + "\n", encoding="utf-8")
+    return QuantizedProgram(
+        program=str(path),
+        manifest=str(store.manifest_path(path)),
+        model=subject.card.name,
+        recipe=recipe.name,
+        size_bytes=manifest.size_bytes,
+        calibrated_on=len(quantization.calibration.pictures) or quantization.fidelity.pictures,
+        fidelity=quantization.fidelity,
+    )
+
+
+def _silent(stage: str, fraction: float) -> None:
+    del stage, fraction

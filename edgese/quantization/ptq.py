@@ -1,0 +1,166 @@
+"""Post-training quantization: from an fp32 program and pictures to the quantized program."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+from torch import fx
+
+from edgese.quantization.calibration import observe
+from edgese.quantization.canonical import canonical
+from edgese.quantization.corrections import corrected
+from edgese.quantization.equalization import equalized
+from edgese.quantization.insertion import quantized_program, simulated_module, weights_only
+from edgese.quantization.layout import layout
+from edgese.quantization.plan import Plan, planned
+from edgese.records.artifact import Recipe
+from edgese.records.quantization import Fidelity
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch.export import ExportedProgram
+
+# Pictures that run at once: enough to keep the cores busy.
+BATCH: Final = 8
+# Corrections match means over pictures and places, and hold a layer's output for all at once.
+_CORRECTED: Final = 96
+_RESHAPES: Final = (torch.ops.aten.view.default, torch.ops.aten.reshape.default)
+
+Stage = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantized:
+    """A quantized network before it is lowered.
+
+    Attributes:
+        module: canonical, with corrected weights and biases; still in float.
+        plan: the grids.
+        program: module and plan as the program that every target takes.
+        fidelity: of the program, on calibration pictures.
+    """
+
+    module: fx.GraphModule
+    plan: Plan
+    program: "ExportedProgram"
+    fidelity: Fidelity
+
+
+def quantized(
+    program: "ExportedProgram",
+    recipe: Recipe,
+    pictures: "NDArray[np.float32]",
+    on_stage: Stage = lambda *_: None,
+) -> Quantized:
+    """Finds the grids of a program and puts them into it.
+
+    Args:
+        program: fp32, BatchNorm folded, one input (N, 3, H, W) and one output.
+        recipe: of an integer precision.
+        pictures: calibration pictures, (count, 3, H, W).
+        on_stage: told what is done now, and the share of it that is behind.
+
+    Raises:
+        ConversionError: an operator that has no integer form.
+        ConfigError: a pattern of the recipe that fits no module.
+        InputError: weights or values that are NaN or infinite.
+    """
+    how = recipe.quantization
+    assert how is not None  # noqa: S101  # an integer recipe has it
+    module = canonical(program)
+    shape = _input_shape(module)
+    batch = shape[0] if _fixes_batch(module) else BATCH
+    reference = outputs(module, pictures, batch)
+    where = layout(module, how.keep_float)
+    if how.equalization:
+        on_stage("equalize", 0.0)
+        equalized(module, where, pictures, batch)
+    histograms = observe(
+        module,
+        where,
+        pictures,
+        "min_max" if recipe.precision == "int8_weights" else how.ranges,
+        batch=batch,
+        seed=how.seed,
+        on_progress=lambda done: on_stage("look at the calibration pictures", done),
+    )
+    plan = planned(module, where, histograms, how)
+    if recipe.precision == "int8_weights":
+        made = weights_only(module, plan, shape)
+        found = outputs(made.module(check_guards=False), pictures, shape[0])
+        return Quantized(
+            module=module, plan=plan, program=made, fidelity=fidelity(found, reference)
+        )
+    if (how.bias_correction or how.norm_reestimation) and batch == BATCH:
+        on_stage("correct the statistics", 0.0)
+        some = pictures[:: max(1, len(pictures) // _CORRECTED)][:_CORRECTED]
+        plan = corrected(module, plan, some, spread=how.norm_reestimation, batch=batch)
+    on_stage("compare with float", 0.0)
+    found = outputs(simulated_module(module, plan), pictures, batch)
+    on_stage("export the quantized program", 0.0)
+    return Quantized(
+        module=module,
+        plan=plan,
+        program=quantized_program(module, plan, shape),
+        fidelity=fidelity(found, reference),
+    )
+
+
+def outputs(
+    module: torch.nn.Module, pictures: "NDArray[np.float32]", batch: int
+) -> "NDArray[np.float32]":
+    """What a module gives, a batch at a time: (count, classes)."""
+    rows = []
+    with torch.no_grad():
+        for start in range(0, len(pictures), batch):
+            part = pictures[start : start + batch]
+            filled = np.resize(part, (batch, *part.shape[1:]))
+            rows.append(module(torch.from_numpy(filled)).numpy()[: len(part)])
+    return np.concatenate(rows)
+
+
+def fidelity(found: "NDArray[np.float32]", reference: "NDArray[np.float32]") -> Fidelity:
+    """How close quantized outputs are to float ones.
+
+    Args:
+        found, reference: (pictures, classes).
+    """
+    noise = float(np.square(found.astype(np.float64) - reference).sum())
+    signal = float(np.square(reference.astype(np.float64)).sum())
+    ratio = signal / noise if noise else np.inf
+    sqnr_db = float(np.clip(10 * np.log10(ratio), -999, 999)) if ratio else -999.0
+    return Fidelity(
+        pictures=len(found),
+        sqnr_db=sqnr_db,
+        kl=mean_kl(found, reference),
+        top1_agreement=float(np.mean(found.argmax(1) == reference.argmax(1))),
+    )
+
+
+def mean_kl(found: "NDArray[np.float32]", reference: "NDArray[np.float32]") -> float:
+    """Mean KL divergence of the classes that logits predict from those of reference logits, nats.
+
+    Args:
+        found, reference: (pictures, classes).
+    """
+    a, b = _log_softmax(reference), _log_softmax(found)
+    return float((np.exp(a) * (a - b)).sum(axis=1).mean())
+
+
+def _log_softmax(logits: "NDArray[np.float32]") -> "NDArray[np.float64]":
+    wide = logits.astype(np.float64)
+    shifted = wide - wide.max(axis=1, keepdims=True)
+    result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return result
+
+
+def _input_shape(module: fx.GraphModule) -> tuple[int, ...]:
+    (source,) = module.graph.find_nodes(op="placeholder")
+    return tuple(int(size) for size in source.meta["val"].shape)
+
+
+def _fixes_batch(module: fx.GraphModule) -> bool:
+    """Whether a number in the graph may be the batch, so that no other one can be run."""
+    return any(node.target in _RESHAPES for node in module.graph.nodes)

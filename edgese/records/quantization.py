@@ -1,0 +1,104 @@
+"""What quantizing is asked for, and what it leaves."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from edgese.records.base import Record
+
+RangeMethod = Literal["min_max", "percentile", "mse", "fisher"]
+
+
+class QuantizationRecipe(Record, frozen=True):
+    """How the numbers of an integer recipe are found; part of a file in calibration/recipes.
+
+    Attributes:
+        ranges: how an activation's range is set, see `edgese.quantization.ranges.chosen_range`.
+        percentile: for "percentile": the share of values inside, in percent.
+        bias_correction: shifts each channel's mean back to what it is in float, through the bias.
+        norm_reestimation: matches each channel's spread too, through the scale of its weights:
+            re-estimating BatchNorm's statistics, where BatchNorm is folded.
+        equalization: cross-layer equalization where the operator between two convolutions allows
+            it (ReLU, or none).
+        keep_float: patterns of module paths whose operators stay in float.
+        pictures: how many calibration pictures are taken, evenly spread over what is given.
+        seed: of whatever is drawn at random.
+        training: the training recipe of quantization-aware training; "" for none.
+    """
+
+    ranges: RangeMethod = "fisher"
+    percentile: Annotated[float, msgspec.Meta(gt=50, le=100)] = 99.99
+    bias_correction: bool = True
+    norm_reestimation: bool = False
+    equalization: bool = False
+    keep_float: tuple[str, ...] = ()
+    pictures: Annotated[int, msgspec.Meta(ge=1)] = 256
+    seed: int = 0
+    training: str = ""
+
+
+class CalibrationPicture(Record, frozen=True):
+    """A picture that grids were found with.
+
+    Attributes:
+        file: relative to the calibration set's source.
+        sha256: of the file's contents.
+    """
+
+    file: str
+    sha256: str
+
+
+class Calibration(Record, frozen=True):
+    """What grids were found with.
+
+    Attributes:
+        source: the folder or CSV that was named; "embedded" for crops of scikit-learn's two
+            photographs.
+        pictures: none for the embedded ones.
+    """
+
+    source: str
+    pictures: tuple[CalibrationPicture, ...]
+
+
+class Fidelity(Record, frozen=True):
+    """How close a quantized program is to the float one, both run by PyTorch on the same pictures.
+
+    Attributes:
+        pictures: how many; calibration pictures, so that the figures flatter a little.
+        kl: Kullback-Leibler divergence of the predicted classes from the float network's, in nats,
+            mean over the pictures; None where the network has no classes.
+        top1_agreement: share with the same first class; None where the network has no classes.
+        sqnr_db: signal to quantization noise over all outputs.
+    """
+
+    pictures: int
+    sqnr_db: float
+    kl: float | None = None
+    top1_agreement: float | None = None
+
+
+class Quantization(Record, frozen=True):
+    """What made an integer program what it is, beside its recipe."""
+
+    calibration: Calibration
+    fidelity: Fidelity
+
+
+class QuantizedProgram(Record, frozen=True):
+    """What ``edgese quantize`` leaves.
+
+    Attributes:
+        program: path of the stored program, a .pt2 file.
+        manifest: path of its manifest.
+        calibrated_on: how many pictures its grids were found with.
+    """
+
+    program: str
+    manifest: str
+    model: str
+    recipe: str
+    size_bytes: int
+    calibrated_on: int
+    fidelity: Fidelity

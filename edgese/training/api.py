@@ -1,0 +1,268 @@
+"""``edgese train``, as a function."""
+
+import hashlib
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from edgese import __version__, catalog, project, store
+from edgese.data.classes import ClassNames
+from edgese.data.digits import DIGITS, digit_pictures
+from edgese.data.labels import labels_of
+from edgese.data.sources import Pictures, find_pictures, held_out
+from edgese.errors import ConfigError
+from edgese.models.registry import customized, find_model
+from edgese.models.weights import save_weights
+from edgese.records.model import ModelSpec
+from edgese.records.training import Advance, TrainingLog, TrainingRecipe, TrainingResult
+from edgese.training.checkpoint import CHECKPOINT
+from edgese.training.log import CURVE, LOG, TABLE
+from edgese.training.loop import TrainingData, fit
+from edgese.training.plan import adapted
+from edgese.training.processes import Processes, together
+from edgese.training.start import Start, named_classes, starting_network, teacher_network
+
+WEIGHTS: Final = "weights.safetensors"
+RESULT: Final = "result.json"
+HOLDOUT: Final = 0.1
+_LOCK: Final = ".edgese-training.lock"
+_PACKAGES: Final = ("torch", "numpy", "pillow")
+
+
+def train(
+    model: str,
+    data: str = DIGITS,
+    *,
+    recipe: str | TrainingRecipe = "finetune",
+    weights: str | None = None,
+    out: Path | None = None,
+    classes: int | None = None,
+    resolution: tuple[int, int] | None = None,
+    split: str = "",
+    val: str | None = None,
+    val_split: str = "",
+    holdout: float | None = None,
+    labels: bool = True,
+    teacher: str | None = None,
+    teacher_model: str = "",
+    epochs: float | None = None,
+    batch: int | None = None,
+    lr: float | None = None,
+    precision: str | None = None,
+    seed: int = 0,
+    device: str = "",
+    threads: int | None = None,
+    workers: int | None = None,
+    resume: bool = False,
+    progress: Callable[[Advance], None] | None = None,
+) -> TrainingResult:
+    """Trains a model from scratch or further, and leaves its weights with its spec in them.
+
+    Started by torchrun, processes share each step, and the first one writes and reports.
+
+    Args:
+        model: a model's name or a spec file.
+        data: class folders, a CSV file, tar shards (a pattern or a folder of them), or "digits",
+            the embedded handwritten ones.
+        recipe: a name in calibration/training, or a recipe.
+        weights: to begin with: a file, "imagenet", or "none" for freshly initialised ones.
+        out: folder of this run.
+        classes: of the classifier; one that the weights do not have is new.
+        resolution: height and width; None for the model's own.
+        split: of a CSV with a column split, only this one.
+        val: validation pictures; else ``val_split`` of the data, or a held-out share of them.
+        val_split: of the validation CSV.
+        holdout: that share, 0.1 by default; 0 validates on nothing.
+        labels: False takes pictures without regard to classes, for recipes that follow a teacher.
+        teacher: weights of the network that is followed, for recipes that distil.
+        teacher_model: its name or spec file; the model's own by default.
+        epochs, batch, lr, precision: instead of the recipe's. With another batch the learning rate
+            changes in proportion, unless one is given.
+        seed: of the order of pictures, their variation, and of what is initialised.
+        device: as torch calls it; a GPU where there is one.
+        threads: that a CPU computes with; torch's own choice by default.
+        workers: processes that prepare pictures.
+        resume: goes on from the checkpoint in ``out``.
+        progress: is told how far it is.
+
+    Raises:
+        ConfigError: unknown names, settings that do not fit together, a folder that holds another
+            run, or none to resume.
+        InputError: weights or pictures that are missing, unreadable or of other classes.
+        StoreError: the checkpoint is another run's.
+        MeasurementError: the loss becomes NaN or infinite.
+        OutputError: the folder cannot be written, or is full.
+        MissingDependency: a package is not installed.
+        KeyboardInterrupt: it was interrupted; the checkpoint is there.
+    """
+    found = catalog.training_recipe(recipe) if isinstance(recipe, str) else recipe
+    found = adapted(found, epochs=epochs, batch=batch, lr=lr, precision=precision)
+    spec = _spec(model, classes, resolution)
+    if weights is None:
+        raise ConfigError(
+            f"No weights were named for {spec.name} to begin with.",
+            hint="Give --weights FILE or imagenet to go on from those, or none to train from "
+            "scratch.",
+        )
+    folder = out or project.out() / f"{spec.name}-{found.name}"
+    with together(device) as processes, _claimed(folder, processes, resume=resume):
+        start = starting_network(
+            spec, weights, resolution=resolution, own_classes=classes is not None, seed=seed
+        )
+        pictures = _pictures(
+            start.network.spec,
+            _Asked(data, split, val, val_split, holdout, labels=labels),
+        )
+        named_classes(start.network, pictures.train.class_names)
+        followed = teacher_network(start.network.spec, teacher_model, teacher) if teacher else None
+        with _computing_with(threads):
+            log = fit(
+                start.network,
+                pictures,
+                found,
+                folder=folder,
+                seed=seed,
+                teacher=followed.network if followed else None,
+                resume=resume,
+                depends=_depends(start, followed),
+                processes=processes,
+                workers=workers,
+                progress=progress,
+            )
+        result = _result(start, followed, pictures, log, folder, processes)
+        if processes.first:
+            store.write_record(result, folder / RESULT)
+            (folder / CHECKPOINT).unlink(missing_ok=True)
+    return result
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The arguments that say which pictures."""
+
+    data: str
+    split: str
+    val: str | None
+    val_split: str
+    holdout: float | None
+    labels: bool
+
+
+def _spec(model: str, classes: int | None, resolution: tuple[int, int] | None) -> ModelSpec:
+    spec = customized(find_model(model), classes=classes, resolution=resolution)
+    if not spec.classes:
+        raise ConfigError(
+            f"{spec.name} has no classifier to train.", hint="Give --classes with 1 or more."
+        )
+    return spec
+
+
+@contextmanager
+def _claimed(folder: Path, processes: Processes, *, resume: bool) -> Iterator[None]:
+    """Keeps the folder for this run alone."""
+
+    def refuse() -> None:
+        raise ConfigError(
+            f"Another process is training in {folder}.", hint="Give another --out, or wait."
+        )
+
+    if (folder / RESULT).is_file():
+        raise ConfigError(
+            f"{folder} holds a finished training.", hint="Give another --out, or remove the folder."
+        )
+    if (folder / CHECKPOINT).is_file() and not resume:
+        raise ConfigError(
+            f"{folder} holds a training that was interrupted.",
+            hint="--resume goes on with it; else give another --out, or remove the folder.",
+        )
+    if processes.first:
+        store.writable_folder(folder)
+    with store.locked(folder, name=_LOCK, on_wait=refuse) if processes.first else nullcontext():
+        yield
+
+
+def _pictures(spec: ModelSpec, asked: _Asked) -> TrainingData:
+    if asked.holdout is not None and (asked.val or asked.val_split):
+        raise ConfigError(
+            "A share to hold out was given, and validation pictures too.",
+            hint="Give --holdout, or --val and --val-split.",
+        )
+    names = ClassNames(classes=spec.classes, labels=labels_of(spec.labels))
+    own: Pictures | None = None
+    train: Pictures
+    if asked.data == DIGITS:
+        if asked.split:
+            raise ConfigError("The digits have no splits to choose from.", hint="Leave it out.")
+        train, own = digit_pictures(names)
+    else:
+        train = find_pictures(asked.data, names, split=asked.split, with_labels=asked.labels)
+    if train.class_names:
+        names = ClassNames(classes=spec.classes, labels=train.class_names)
+    val: Pictures | None
+    if asked.val or asked.val_split:
+        val = find_pictures(
+            asked.val or asked.data, names, split=asked.val_split, with_labels=asked.labels
+        )
+    elif own is not None and asked.holdout is None:
+        val = own
+    else:
+        share = HOLDOUT if asked.holdout is None else asked.holdout
+        train, val = held_out(train, share) if share else (train, None)
+    return TrainingData(train=train, val=val, preprocessing=spec.preprocessing)
+
+
+@contextmanager
+def _computing_with(threads: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _depends(start: Start, teacher: Start | None) -> dict[str, str]:
+    spec = start.network.spec
+    return {
+        "model": spec.name,
+        "spec": hashlib.sha256(spec.to_json().encode()).hexdigest(),
+        "weights": start.weights.sha256 or start.weights.source,
+        "teacher": teacher.weights.sha256 if teacher else "none",
+    }
+
+
+def _result(
+    start: Start,
+    teacher: Start | None,
+    pictures: TrainingData,
+    log: TrainingLog,
+    folder: Path,
+    processes: Processes,
+) -> TrainingResult:
+    path = folder / WEIGHTS
+    if processes.first:
+        save_weights(start.network.cpu(), path)
+    return TrainingResult(
+        model=start.network.spec,
+        log=log,
+        start=start.weights,
+        classifier=start.classifier,
+        teacher=teacher.weights if teacher else None,
+        train=pictures.train.info,
+        val=pictures.val.info if pictures.val else None,
+        weights=str(path),
+        sha256=store.sha256_of(path) if processes.first else "",
+        files=(LOG, TABLE, CURVE),
+        seconds=round(sum(row.seconds for row in log.epochs), 3),
+        versions={"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
+        edgese=__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
