@@ -10,6 +10,9 @@ from edgese import project
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from edgese.records.evaluation import Agreement, Evaluation, Proportion
 
 EXAMPLE: Final = (
@@ -84,7 +87,12 @@ def evaluate(
             for name in names
         ]
 
-        def evaluated(subject: Subject) -> "Evaluation":
+        # Only to be compared with each other.
+        logits: list[dict[str, NDArray[np.float32]]] = [
+            {} for _ in (found if len(found) > 1 else ())
+        ]
+
+        def evaluated(index: int, subject: Subject) -> "Evaluation":
             return run(
                 subject,
                 data,
@@ -93,12 +101,16 @@ def evaluate(
                 limit=limit,
                 strict=strict,
                 progress=lambda stage, fraction: show(subject.name, stage, fraction),
+                logits=logits[index] if logits else None,
             )
 
-        evaluations = [evaluated(subject) for subject in found]
+        evaluations = [evaluated(index, subject) for index, subject in enumerate(found)]
     result = EvaluationResult(
         evaluations=tuple(evaluations),
-        agreements=tuple(agreement(evaluations[0], other) for other in evaluations[1:]),
+        agreements=tuple(
+            agreement(evaluations[0], other, (logits[0], of))
+            for other, of in zip(evaluations[1:], logits[1:], strict=True)
+        ),
     )
     if out is not None:
         write_record(result, out)
@@ -132,7 +144,7 @@ def show_evaluations(
     )
     if agreements:
         ui.table(
-            ("beside the first", "same top-1", "differing", "difference", "McNemar p"),
+            ("beside the first", "same top-1", "differing", "difference", "McNemar p", "KL"),
             [
                 (
                     pair.second,
@@ -140,6 +152,7 @@ def show_evaluations(
                     str(pair.pictures - pair.same_top1),
                     f"{100 * pair.top1_difference:+.2f} points",
                     f"{pair.p_value:.3f}",
+                    "-" if pair.kl is None else f"{pair.kl:.4f}",
                 )
                 for pair in agreements
             ],

@@ -107,7 +107,8 @@ def train(
         int | None, typer.Option(min=1, help="Threads of a CPU.  [default: torch's choice]")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes that prepare pictures.  [default: by cores]")
+        int | None,
+        typer.Option(min=0, help="Processes that prepare pictures.  [default: by cores]"),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")

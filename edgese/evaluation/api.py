@@ -43,6 +43,7 @@ def evaluate(
     limit: int | None = None,
     strict: bool = False,
     progress: Progress | None = None,
+    logits: "dict[str, NDArray[np.float32]] | None" = None,
 ) -> Evaluation:
     """The accuracy of an artifact in its real runtime, or of a model in PyTorch.
 
@@ -56,6 +57,7 @@ def evaluate(
         batch: pictures that are handed over at once. A runtime may take them one by one.
         limit: at most so many pictures, evenly spread over the list.
         strict: a picture that cannot be read is an error; otherwise it is named in the result.
+        logits: is given each picture's logits by its file; `agreement` takes them.
 
     Raises:
         ConfigError: what cannot be evaluated here or at all; see `find_subject`.
@@ -92,7 +94,7 @@ def evaluate(
                 else:
                     unreadable.append(Unreadable(file=picture.file, reason=values.message))
             if readable:
-                predictions += _predictions(predictor, readable, found)
+                predictions += _predictions(predictor, readable, found, logits)
             if progress is not None:
                 done = len(predictions) + len(unreadable)
                 progress("evaluating", done / len(listed.pictures))
@@ -179,6 +181,7 @@ def _predictions(
     predictor: Predictor,
     pictures: Sequence[tuple[Picture, "NDArray[np.float32]"]],
     subject: Subject,
+    kept: "dict[str, NDArray[np.float32]] | None",
 ) -> list[Prediction]:
     import numpy as np
 
@@ -198,6 +201,8 @@ def _predictions(
             if subject.recipe != "fp32"
             else "Its weights, mean or std are out of range; look at them.",
         )
+    if kept is not None:
+        kept.update((picture.file, row) for (picture, _), row in zip(pictures, logits, strict=True))
     rows = likeliest(logits)
     return [
         Prediction(

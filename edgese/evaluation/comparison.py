@@ -1,14 +1,29 @@
 """Two evaluations of the same pictures, held against each other."""
 
+from typing import TYPE_CHECKING
+
 from edgese.errors import InputError
 from edgese.records.evaluation import Agreement, Evaluation
 from edgese.statistics import mcnemar
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-def agreement(first: Evaluation, second: Evaluation) -> Agreement:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Logits = Mapping[str, NDArray[np.float32]]
+
+
+def agreement(
+    first: Evaluation, second: Evaluation, logits: "tuple[Logits, Logits] | None" = None
+) -> Agreement:
     """How often two evaluations have the same likeliest class, and which is right more often.
 
     Pictures that one of them could not read are left out of the comparison.
+
+    Args:
+        logits: of both, by file, for the divergence.
 
     Raises:
         InputError: they are of different pictures or labels, or share no readable one.
@@ -40,4 +55,14 @@ def agreement(first: Evaluation, second: Evaluation) -> Agreement:
         only_second_right=only_second,
         top1_difference=(only_second - only_first) / len(pairs),
         p_value=mcnemar(only_first, only_second),
+        kl=_divergence([a.file for a, _ in pairs], logits) if logits else None,
     )
+
+
+def _divergence(files: list[str], logits: "tuple[Logits, Logits]") -> float:
+    import numpy as np
+
+    from edgese.evaluation.scoring import mean_kl
+
+    reference, found = (np.stack([of[file] for file in files]) for of in logits)
+    return mean_kl(found, reference)

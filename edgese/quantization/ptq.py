@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import fx
 
+from edgese.evaluation.scoring import mean_kl
 from edgese.quantization.calibration import observe
 from edgese.quantization.canonical import canonical
 from edgese.quantization.corrections import corrected
@@ -137,23 +138,6 @@ def fidelity(found: "NDArray[np.float32]", reference: "NDArray[np.float32]") -> 
         kl=mean_kl(found, reference),
         top1_agreement=float(np.mean(found.argmax(1) == reference.argmax(1))),
     )
-
-
-def mean_kl(found: "NDArray[np.float32]", reference: "NDArray[np.float32]") -> float:
-    """Mean KL divergence of the classes that logits predict from those of reference logits, nats.
-
-    Args:
-        found, reference: (pictures, classes).
-    """
-    a, b = _log_softmax(reference), _log_softmax(found)
-    return float((np.exp(a) * (a - b)).sum(axis=1).mean())
-
-
-def _log_softmax(logits: "NDArray[np.float32]") -> "NDArray[np.float64]":
-    wide = logits.astype(np.float64)
-    shifted = wide - wide.max(axis=1, keepdims=True)
-    result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return result
 
 
 def _input_shape(module: fx.GraphModule) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from edgese.records.artifact import (
     TensorInfo,
 )
 from edgese.records.model import Preprocessing
-from edgese.targets import mlclassifier, mlpackage, mlpairs, mlquantization
+from edgese.targets import mlclassifier, mlpackage, mlpadding, mlpairs, mlquantization
 from edgese.targets.batches import predictor, unreadable
 from edgese.targets.programs import (
     INPUT,
@@ -244,6 +244,9 @@ def _converted(
     # Core ML's classifier names the class of one picture; a batch gives its logits alone.
     named = bool(card.labels) and options.batch == 1
     classifier = mlclassifier.config(card.labels) if named else None
+    passes = mlclassifier.pipeline() if named else ct.PassPipeline()
+    if recipe.precision == "int8":
+        passes = mlpadding.append_to(passes)
     tensor = (
         ct.ImageType(name=INPUT, shape=shape, color_layout=ct.colorlayout.RGB)
         if options.image_input
@@ -255,7 +258,7 @@ def _converted(
             inputs=[tensor],
             outputs=[ct.TensorType(name=output_name(card), dtype=np.float32)],
             classifier_config=classifier,
-            pass_pipeline=mlclassifier.pipeline() if classifier else ct.PassPipeline.DEFAULT,
+            pass_pipeline=passes,
             convert_to="mlprogram",
             minimum_deployment_target=ct.target[options.deployment_target or DEPLOYMENT_TARGET],
             compute_precision=ct.precision.FLOAT16

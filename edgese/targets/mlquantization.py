@@ -7,13 +7,14 @@ what it reads.
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from edgese.targets.mlpackage import Package, argument
 from edgese.targets.nodes import DEQUANTIZE_CHANNELS, QUANTIZE
 from edgese.targets.programs import held_tensors, pair_grid
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import fx
     from torch.export import ExportedProgram
 
@@ -61,7 +62,7 @@ def expected(program: "ExportedProgram") -> Quantization:
         kind = str(node.target)
         if kind == DEQUANTIZE_CHANNELS:
             codes, scales = (held[source.name].detach().numpy() for source in node.args[:2])
-            weights[codes.tobytes(), scales.astype(np.float16).tobytes()] += 1
+            weights[codes.tobytes(), _halves(scales).tobytes()] += 1
         elif kind == _SUM:
             others.update(_around(node))
         elif kind == QUANTIZE and str(node.args[0].target) != _SUM:
@@ -85,7 +86,7 @@ def weights(package: Package) -> Iterator[Weight]:
     for op in package.block.operations:
         if op.type in _WEIGHTS:
             codes, scales = (argument(package, op, name) for name in (_WEIGHTS[op.type], "scale"))
-            yield codes.tobytes(), scales.tobytes()
+            yield codes.tobytes(), _halves(scales).tobytes()
 
 
 def steps(package: Package) -> Iterator[tuple[str, Step]]:
@@ -120,3 +121,14 @@ def _steps(node: "fx.Node", divisor: float = 1.0) -> Iterator[Step]:
     if (grid := pair_grid(node)) is not None:
         scale = np.float32(grid.scale) / np.float32(divisor)
         yield float(np.float16(scale)), grid.zero_point
+
+
+def _halves(scales: "NDArray[Any]") -> "NDArray[Any]":
+    """Scales as halves; one that is too small for a half is the smallest.
+
+    coremltools does so too in arrays of less than 400, and makes it 0 in larger ones.
+    """
+    import numpy as np
+
+    with np.errstate(under="ignore"):
+        return np.maximum(scales.astype(np.float16), np.nextafter(np.float16(0), np.float16(1)))

@@ -98,7 +98,7 @@ def folded_weights(program: "ExportedProgram") -> "ExportedProgram":
         node.replace_all_uses_with(folded)
         graph.erase_node(node)
         spec = specs[weight.name]
-        name = f"{spec.target}.{folded.name}"
+        name = f"{spec.target}_{folded.name}"
         if not weight.users:
             graph.erase_node(weight)
             name = spec.target

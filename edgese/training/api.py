@@ -18,6 +18,7 @@ from edgese.data.digits import DIGITS, digit_pictures
 from edgese.data.labels import labels_of
 from edgese.data.sources import Pictures, find_pictures, held_out
 from edgese.errors import ConfigError
+from edgese.models.cost import cost
 from edgese.models.registry import customized, find_model
 from edgese.models.weights import save_weights
 from edgese.records.model import ModelSpec
@@ -25,7 +26,7 @@ from edgese.records.training import Advance, TrainingLog, TrainingRecipe, Traini
 from edgese.training.checkpoint import CHECKPOINT
 from edgese.training.log import CURVE, LOG, TABLE
 from edgese.training.loop import TrainingData, fit
-from edgese.training.plan import adapted
+from edgese.training.plan import Plan, adapted
 from edgese.training.processes import Processes, together
 from edgese.training.start import Start, named_classes, starting_network, teacher_network
 
@@ -37,16 +38,16 @@ _PACKAGES: Final = ("torch", "numpy", "pillow")
 
 
 def train(
-    model: str,
-    data: str = DIGITS,
+    model: str | Path | ModelSpec,
+    data: str | Path = DIGITS,
     *,
     recipe: str | TrainingRecipe = "finetune",
     weights: str | None = None,
     out: Path | None = None,
     classes: int | None = None,
-    resolution: tuple[int, int] | None = None,
+    resolution: int | tuple[int, int] | None = None,
     split: str = "",
-    val: str | None = None,
+    val: str | Path | None = None,
     val_split: str = "",
     holdout: float | None = None,
     labels: bool = True,
@@ -68,14 +69,14 @@ def train(
     Started by torchrun, processes share each step, and the first one writes and reports.
 
     Args:
-        model: a model's name or a spec file.
+        model: a model's name, a spec file or a spec.
         data: class folders, a CSV file, tar shards (a pattern or a folder of them), or "digits",
             the embedded handwritten ones.
         recipe: a name in calibration/training, or a recipe.
         weights: to begin with: a file, "imagenet", or "none" for freshly initialised ones.
         out: folder of this run.
         classes: of the classifier; one that the weights do not have is new.
-        resolution: height and width; None for the model's own.
+        resolution: height and width, or the side of a square; None for the model's own.
         split: of a CSV with a column split, only this one.
         val: validation pictures; else ``val_split`` of the data, or a held-out share of them.
         val_split: of the validation CSV.
@@ -104,7 +105,8 @@ def train(
     """
     found = catalog.training_recipe(recipe) if isinstance(recipe, str) else recipe
     found = adapted(found, epochs=epochs, batch=batch, lr=lr, precision=precision)
-    spec = _spec(model, classes, resolution)
+    sides = (resolution, resolution) if isinstance(resolution, int) else resolution
+    spec = _spec(model, classes, sides, found)
     if weights is None:
         raise ConfigError(
             f"No weights were named for {spec.name} to begin with.",
@@ -114,11 +116,11 @@ def train(
     folder = out or project.out() / f"{spec.name}-{found.name}"
     with together(device) as processes, _claimed(folder, processes, resume=resume):
         start = starting_network(
-            spec, weights, resolution=resolution, own_classes=classes is not None, seed=seed
+            spec, weights, resolution=sides, own_classes=classes is not None, seed=seed
         )
         pictures = _pictures(
             start.network.spec,
-            _Asked(data, split, val, val_split, holdout, labels=labels),
+            _Asked(str(data), split, str(val or ""), val_split, holdout, labels=labels),
         )
         named_classes(start.network, pictures.train.class_names)
         followed = teacher_network(start.network.spec, teacher_model, teacher) if teacher else None
@@ -149,18 +151,28 @@ class _Asked:
 
     data: str
     split: str
-    val: str | None
+    val: str
     val_split: str
     holdout: float | None
     labels: bool
 
 
-def _spec(model: str, classes: int | None, resolution: tuple[int, int] | None) -> ModelSpec:
-    spec = customized(find_model(model), classes=classes, resolution=resolution)
+def _spec(
+    model: str | Path | ModelSpec,
+    classes: int | None,
+    resolution: tuple[int, int] | None,
+    recipe: TrainingRecipe,
+) -> ModelSpec:
+    native = model if isinstance(model, ModelSpec) else find_model(str(model))
+    spec = customized(native, classes=classes, resolution=resolution)
     if not spec.classes:
         raise ConfigError(
             f"{spec.name} has no classifier to train.", hint="Give --classes with 1 or more."
         )
+    own = spec.preprocessing
+    first = Plan(recipe=recipe, pictures=1, height=own.height, width=own.width).phase(0)
+    # Raises where the smallest pictures of the run leave nothing to compute with.
+    cost(customized(spec, resolution=(first.height, first.width)))
     return spec
 
 

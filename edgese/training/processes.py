@@ -32,8 +32,10 @@ class Processes:
 
     def total(self, values: Tensor) -> Tensor:
         """The sum over all processes, in each of them."""
-        if self.size > 1:
-            distributed.all_reduce(values)
+        if self.size == 1:
+            return values
+        values = values.to(self.device)
+        distributed.all_reduce(values)
         return values
 
     def shared(self, student: nn.Module) -> nn.Module:

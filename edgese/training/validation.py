@@ -67,7 +67,7 @@ class Judge:
                 logits = self._logits(student, inputs)
                 taught = self._taught(number, inputs)
                 sums += _sums(logits, labels, taught)
-        loss, right, labelled, alike, count = self.processes.total(sums.to(device)).tolist()
+        loss, right, labelled, alike, count = self.processes.total(sums).tolist()
         if not math.isfinite(loss):
             raise MeasurementError(
                 "The network computes NaN or infinity on the validation pictures.",

@@ -14,6 +14,7 @@ import os
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from math import sqrt
 from pathlib import Path
 from statistics import NormalDist
@@ -259,7 +260,7 @@ def step_seconds(
 
 def differences(times: Sequence[float]) -> Iterator[float]:
     """From each moment to the next."""
-    yield from (b - a for a, b in zip(times[:-1], times[1:], strict=True))
+    yield from (b - a for a, b in pairwise(times))
 
 
 if __name__ == "__main__":
