@@ -40,6 +40,13 @@ def quantize(
     ] = None,
     classes: Annotated[int | None, typer.Option(help="Outputs of the classifier.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Examples in one input.")] = 1,
+    epochs: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Of recipes that train.  [default: the recipe's]"),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the interrupted training in --out.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the program.  [default: edgese-out]")
     ] = None,
@@ -71,6 +78,8 @@ def quantize(
             resolution=resolution_of(resolution),
             classes=classes,
             batch=batch,
+            epochs=epochs,
+            resume=resume,
             out=out or project.out(),
             progress=lambda stage, fraction: show(model, stage, fraction),
         )

@@ -30,6 +30,12 @@ class Integer:
     recipe: Recipe
     pictures: CalibrationSet
 
+    @property
+    def seed(self) -> int:
+        """Of whatever is drawn at random."""
+        assert self.recipe.quantization is not None  # noqa: S101  # an integer recipe has it
+        return self.recipe.quantization.seed
+
 
 def quantize_program(
     network: "nn.Module",
@@ -97,11 +103,30 @@ def quantized_network(
     """
     from edgese.quantization.ptq import quantized
 
+    program, pictures = exported_with_pictures(
+        network, card, integer, batch=batch, on_stage=on_stage
+    )
+    return quantized(program, integer.recipe, pictures, on_stage)
+
+
+def exported_with_pictures(
+    network: "nn.Module",
+    card: ModelCard,
+    integer: Integer,
+    *,
+    batch: int,
+    on_stage: Callable[[str, float], None],
+) -> "tuple[ExportedProgram, NDArray[np.float32]]":
+    """What is quantized, and the calibration pictures: (count, 3, H, W).
+
+    Raises:
+        ConversionError: the network cannot be exported.
+        InputError: calibration pictures that cannot be read or are of one colour.
+    """
     on_stage("read the calibration pictures", 0.0)
     pictures = read(integer.pictures, card.preprocessing)
     on_stage("export the program", 0.0)
-    program = exported(network, card.name, (batch, *pictures.shape[1:]))
-    return quantized(program, integer.recipe, pictures, on_stage)
+    return exported(network, card.name, (batch, *pictures.shape[1:])), pictures
 
 
 def stored_program(

@@ -129,7 +129,7 @@ def find_pictures(
         return shards.shard_pictures(source, names, with_labels=with_labels)
     if with_labels:
         return _of_listing(labelled(Path(source), names, split))
-    return _of_files(source, split, unlabelled(Path(source), split))
+    return pictures_of_files(source, unlabelled(Path(source), split), split)
 
 
 def held_out(pictures: Pictures, share: float) -> tuple[Pictures, Pictures]:
@@ -192,7 +192,15 @@ def _of_listing(data: DataSet) -> FilePictures:
     )
 
 
-def _of_files(source: str, split: str, files: Sequence[Path]) -> FilePictures:
+def pictures_of_files(source: str, files: Sequence[Path], split: str = "") -> FilePictures:
+    """Pictures without labels.
+
+    Args:
+        source: the folder, or the CSV, that the files were found with.
+
+    Raises:
+        InputError: there are none.
+    """
     import numpy as np
 
     if not files:

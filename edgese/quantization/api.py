@@ -1,13 +1,15 @@
 """`quantize`: from a model and calibration pictures to a stored quantized program."""
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import edgese
 from edgese import catalog, store
-from edgese.conversion.integer import Integer, quantized_network
+from edgese.conversion.integer import Integer, exported_with_pictures
 from edgese.conversion.keys import EXPORTERS, toolchain
 from edgese.conversion.stored import SUFFIX
 from edgese.conversion.subject import Subject, find_subject
@@ -17,9 +19,13 @@ from edgese.quantization.pictures import calibration_set
 from edgese.records.artifact import ProgramManifest, Recipe, WeightsInfo
 from edgese.records.model import ModelSpec, Preprocessing
 from edgese.records.quantization import Quantization, QuantizedProgram
+from edgese.records.training import Advance, TrainingRecipe
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import nn
+    from torch.export import ExportedProgram
 
     from edgese.quantization.ptq import Quantized
 
@@ -41,6 +47,8 @@ def quantize(
     labels: Sequence[str] = (),
     name: str | None = None,
     batch: int = 1,
+    epochs: float | None = None,
+    resume: bool = False,
     out: str | Path = OUT,
     progress: Progress | None = None,
 ) -> QuantizedProgram:
@@ -64,7 +72,9 @@ def quantize(
         features: leaves the classifier out.
         preprocessing, labels, name: of a module; the first is needed.
         batch: pictures that the program takes at once.
-        out: folder for the program and its manifest.
+        epochs: of a recipe that trains; None for its own number.
+        resume: goes on with the training that was interrupted in ``out``.
+        out: folder for the program and its manifest; a training has a folder of its own in it.
 
     Raises:
         ConfigError: something asked for does not exist, or the recipe is no integer one.
@@ -72,7 +82,11 @@ def quantize(
         ConversionError: torch cannot export the model, or an operator has no integer form.
         MissingDependency: the weights' package is not installed.
         OutputError: ``out`` cannot be written, or is full.
+        MeasurementError: a training diverges.
+        KeyboardInterrupt: a training was interrupted; its checkpoint is there.
     """
+    from edgese.quantization.ptq import quantized
+
     chosen = integer_recipe(recipe)
     found = find_subject(
         subject,
@@ -90,12 +104,113 @@ def quantize(
     integer = Integer(recipe=chosen, pictures=calibration_set(data, how.pictures, split))
     folder = Path(out)
     store.writable_folder(folder)
+    training = None
+    if how.training:
+        training = _training(
+            how.training, epochs, integer, folder / f"{found.name}-{chosen.name}-training", resume
+        )
     said = progress or _silent
     said("load the weights", 0.0)
     network, info = found.load()
-    made = quantized_network(network, found.card, integer, batch=batch, on_stage=said)
+    program, pictures = exported_with_pictures(
+        network, found.card, integer, batch=batch, on_stage=said
+    )
+    made = quantized(program, chosen, pictures, said)
+    if training is not None:
+        made = _trained(program, made, pictures, found, integer, training, said)
     quantization = Quantization(calibration=integer.pictures.calibration, fidelity=made.fidelity)
     return stored(made, found, info, chosen, quantization, batch=batch, folder=folder)
+
+
+@dataclass(frozen=True)
+class _Training:
+    """A training that is part of a recipe."""
+
+    recipe: TrainingRecipe
+    folder: Path
+    resume: bool
+
+
+def _training(
+    name: str,
+    epochs: float | None,
+    integer: Integer,
+    folder: Path,
+    resume: bool,  # noqa: FBT001  # one caller
+) -> _Training:
+    from edgese.training.checkpoint import CHECKPOINT
+    from edgese.training.plan import adapted
+
+    if not integer.pictures.files:
+        raise ConfigError(
+            "The embedded pictures are crops of two photographs; nothing can be learnt from them.",
+            hint="Give --data FOLDER with pictures like those that the network will see.",
+        )
+    started = (folder / CHECKPOINT).is_file()
+    if started and not resume:
+        raise ConfigError(
+            f"{folder} holds a training that was interrupted.",
+            hint="--resume goes on with it; else remove the folder.",
+        )
+    return _Training(
+        adapted(catalog.training_recipe(name), epochs=epochs), folder, resume and started
+    )
+
+
+def _trained(
+    program: "ExportedProgram",
+    made: "Quantized",
+    pictures: "NDArray[np.float32]",
+    subject: Subject,
+    integer: Integer,
+    training: _Training,
+    said: Progress,
+) -> "Quantized":
+    """The network after its quantization-aware training."""
+    from edgese.data.sources import pictures_of_files
+    from edgese.quantization.learning import learnt
+    from edgese.training.checkpoint import CHECKPOINT
+    from edgese.training.loop import TrainingData
+
+    told = 0
+
+    def tell(advance: Advance) -> None:
+        nonlocal told
+        if advance.epoch == told:
+            return
+        told = advance.epoch
+        said(
+            f"train, epoch {advance.epoch} of {advance.epochs}, loss {advance.loss:.4f}, "
+            f"{advance.images_per_s:.1f} img/s, {advance.seconds_left / 60:.0f} min left",
+            advance.step / advance.steps,
+        )
+
+    store.writable_folder(training.folder)
+    chosen = integer.pictures
+    result = learnt(
+        program,
+        made,
+        training.recipe,
+        TrainingData(
+            train=pictures_of_files(chosen.calibration.source, chosen.files),
+            val=None,
+            preprocessing=subject.card.preprocessing,
+        ),
+        pictures,
+        folder=training.folder,
+        seed=integer.seed,
+        resume=training.resume,
+        depends={
+            "model": subject.card.name,
+            "weights": subject.weights.sha256 if subject.weights else "a module's own",
+            "calibration": chosen.identity(),
+            "recipe": hashlib.sha256(integer.recipe.to_json().encode()).hexdigest(),
+        },
+        on_stage=said,
+        on_advance=tell,
+    )
+    (training.folder / CHECKPOINT).unlink(missing_ok=True)
+    return result
 
 
 def integer_recipe(name: str) -> Recipe:

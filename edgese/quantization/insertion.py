@@ -5,7 +5,7 @@ takes; their values lie on the grid already, so that whoever folds them finds th
 """
 
 import copy
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ def simulated_module(module: fx.GraphModule, plan: Plan) -> fx.GraphModule:
     ops = torch.ops.quantized_decomposed
     pairs = quantized.graph.find_nodes(op="call_function", target=ops.dequantize_per_tensor.default)
     for pair in pairs:
-        value, scale, zero_point, low, high, _ = _argument(pair).args
+        value, scale, zero_point, low, high, _ = argument(pair).args
         with quantized.graph.inserting_before(pair):
             fused = quantized.graph.call_function(
                 torch.fake_quantize_per_tensor_affine, (value, scale, zero_point, low, high)
@@ -42,36 +42,64 @@ def simulated_module(module: fx.GraphModule, plan: Plan) -> fx.GraphModule:
     for node in quantized.graph.find_nodes(
         op="call_function", target=ops.dequantize_per_channel.default
     ):
-        node.replace_all_uses_with(_argument(_argument(node)))
+        node.replace_all_uses_with(argument(argument(node)))
     tidy(quantized)
     return quantized
 
 
 def quantized_module(module: fx.GraphModule, plan: Plan) -> fx.GraphModule:
     """A copy of a canonical module with a grid behind every operator."""
+    return inserted(module, plan, _Pairs())
+
+
+class Writer(Protocol):
+    """What grids become in a graph."""
+
+    def weights(
+        self,
+        module: fx.GraphModule,
+        node: fx.Node,
+        scales: "NDArray[np.float32]",
+        source: Grid | None,
+    ) -> None:
+        """Puts the weight and the bias of an operator on their grids.
+
+        Args:
+            source: the grid of the operator's input.
+        """
+
+    def grid(self, module: fx.GraphModule, node: fx.Node, name: str, grid: Grid) -> fx.Node:
+        """What gives ``node`` on a grid, at the graph's insert point.
+
+        Args:
+            name: of the point that the grid is of.
+        """
+
+
+def inserted(module: fx.GraphModule, plan: Plan, writer: Writer) -> fx.GraphModule:
+    """A copy of a canonical module with a grid behind every operator, in the form of a writer."""
     module = copy.deepcopy(module)
     nodes = {node.name: node for node in module.graph.nodes}
+    behind = plan.grid_behind()
     for name, scales in plan.weights.items():
-        _quantize_weight(module, nodes[name], scales)
-        _round_bias(module, nodes[name], _input_grid(nodes[name], plan), scales)
+        writer.weights(module, nodes[name], scales, behind.get(argument(nodes[name]).name))
     for name, grid in plan.constants.items():
         constant = nodes[name]
-        value = tensor_of(module, constant)
-        codes = (value / grid.scale).round().clamp(-WEIGHT_HIGH, WEIGHT_HIGH)
+        codes = (tensor_of(module, constant) / grid.scale).round().clamp(-WEIGHT_HIGH, WEIGHT_HIGH)
         set_tensor(module, str(constant.target), codes * grid.scale)
-        _insert_pair(module, constant, grid, set(constant.users))
-    behind = plan.grid_behind()
-    _requantize_shared(module, plan, behind)
+        _put_behind(module, constant, set(constant.users), writer, (name, grid))
+    point_of = plan.layout.point_of()
+    _requantize_shared(module, plan, behind, writer)
     floats = set(plan.layout.floats)
     for name, grid in behind.items():
         node = nodes[name]
         readers = set(node.users)
         if name in floats:
             readers = {user for user in readers if user.name not in floats and user.op != "output"}
-        _insert_pair(module, node, grid, readers)
+        _put_behind(module, node, readers, writer, (point_of[name].name, grid))
     for name in plan.layout.clamps:
         clamp = nodes[name]
-        clamp.replace_all_uses_with(_argument(clamp))
+        clamp.replace_all_uses_with(argument(clamp))
         module.graph.erase_node(clamp)
     tidy(module)
     return module
@@ -104,7 +132,8 @@ def weight_codes(weight: Tensor, scales: "NDArray[np.float32]") -> Tensor:
     return (weight.double() / steps).round().clamp(-WEIGHT_HIGH, WEIGHT_HIGH)
 
 
-def _argument(node: fx.Node) -> fx.Node:
+def argument(node: fx.Node) -> fx.Node:
+    """What an operator reads first."""
     first = node.args[0]
     assert isinstance(first, fx.Node)  # noqa: S101  # these operators read a tensor first
     return first
@@ -148,13 +177,12 @@ def _round_bias(
     node.args = (*node.args[:2], own, *node.args[3:])
 
 
-def _input_grid(node: fx.Node, plan: Plan) -> Grid | None:
-    return plan.grid_behind().get(_argument(node).name)
-
-
-def _requantize_shared(module: fx.GraphModule, plan: Plan, behind: dict[str, Grid]) -> None:
+def _requantize_shared(
+    module: fx.GraphModule, plan: Plan, behind: dict[str, Grid], writer: Writer
+) -> None:
     """Gives an operator that only moves codes the codes of its own grid."""
     floats = set(plan.layout.floats)
+    point_of = plan.layout.point_of()
     for node in list(module.graph.nodes):
         grid = behind.get(node.name)
         if grid is None or ROLES.get(node.target) is not Role.SHARED or node.name in floats:
@@ -162,21 +190,40 @@ def _requantize_shared(module: fx.GraphModule, plan: Plan, behind: dict[str, Gri
         for source in node.all_input_nodes:
             if behind.get(source.name, grid) != grid:
                 with module.graph.inserting_before(node):
-                    made = _pair(module.graph, source, grid)
+                    made = writer.grid(module, source, point_of[node.name].name, grid)
                 node.replace_input_with(source, made)
 
 
-def _insert_pair(module: fx.GraphModule, node: fx.Node, grid: Grid, readers: set[fx.Node]) -> None:
+def _put_behind(
+    module: fx.GraphModule,
+    node: fx.Node,
+    readers: set[fx.Node],
+    writer: Writer,
+    named: tuple[str, Grid],
+) -> None:
     with module.graph.inserting_after(node):
-        made = _pair(module.graph, node, grid)
+        made = writer.grid(module, node, *named)
     for reader in readers:
-        if reader is not made.args[0]:
-            reader.replace_input_with(node, made)
+        reader.replace_input_with(node, made)
 
 
-def _pair(graph: fx.Graph, node: fx.Node, grid: Grid) -> fx.Node:
-    ops = torch.ops.quantized_decomposed
-    what = (grid.scale, grid.zero_point, LOW, HIGH, torch.int8)
-    quantized = graph.call_function(ops.quantize_per_tensor.default, (node, *what))
-    with graph.inserting_after(quantized):
-        return graph.call_function(ops.dequantize_per_tensor.default, (quantized, *what))
+class _Pairs:
+    """Grids as pairs of quantize and dequantize, as a program has them."""
+
+    def weights(
+        self,
+        module: fx.GraphModule,
+        node: fx.Node,
+        scales: "NDArray[np.float32]",
+        source: Grid | None,
+    ) -> None:
+        _quantize_weight(module, node, scales)
+        _round_bias(module, node, source, scales)
+
+    def grid(self, module: fx.GraphModule, node: fx.Node, name: str, grid: Grid) -> fx.Node:
+        del name  # two pairs of the same numbers are one grid
+        ops = torch.ops.quantized_decomposed
+        what = (grid.scale, grid.zero_point, LOW, HIGH, torch.int8)
+        quantized = module.graph.call_function(ops.quantize_per_tensor.default, (node, *what))
+        with module.graph.inserting_after(quantized):
+            return module.graph.call_function(ops.dequantize_per_tensor.default, (quantized, *what))

@@ -98,7 +98,27 @@ def quantized(
         on_stage("correct the statistics", 0.0)
         some = pictures[:: max(1, len(pictures) // _CORRECTED)][:_CORRECTED]
         plan = corrected(module, plan, some, spread=how.norm_reestimation, batch=batch)
+    return finished(module, plan, shape, pictures, reference, on_stage)
+
+
+def finished(
+    module: fx.GraphModule,
+    plan: Plan,
+    shape: tuple[int, ...],
+    pictures: "NDArray[np.float32]",
+    reference: "NDArray[np.float32]",
+    on_stage: Stage,
+) -> Quantized:
+    """The program of a plan, and how close it is to float.
+
+    Args:
+        module: canonical.
+        shape: (N, 3, H, W) of the program's input.
+        pictures: calibration pictures, (count, 3, H, W).
+        reference: (count, classes): what the float network gives for them.
+    """
     on_stage("compare with float", 0.0)
+    batch = shape[0] if _fixes_batch(module) else BATCH
     found = outputs(simulated_module(module, plan), pictures, batch)
     on_stage("export the quantized program", 0.0)
     return Quantized(

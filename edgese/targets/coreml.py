@@ -20,6 +20,7 @@ from edgese.records.artifact import (
 from edgese.records.model import Preprocessing
 from edgese.targets import mlclassifier, mlpackage, mlpadding, mlpairs, mlquantization
 from edgese.targets.batches import predictor, unreadable
+from edgese.targets.nodes import DEQUANTIZE_CHANNELS
 from edgese.targets.programs import (
     INPUT,
     evaluating,
@@ -125,7 +126,7 @@ def convert(
     progress("decompose", 0.2)
     shape, result = input_shape(program), output_shape(program)
     if recipe.is_integer:
-        program = mlpairs.fusable(folded_weights(program))
+        program = mlpairs.fusable(_with_int8_zeros(folded_weights(program)))
     quantization = mlquantization.expected(program)
     grids = input_grid(program), output_grid(program)
     if options.image_input:
@@ -292,6 +293,22 @@ def _describe(model: Any, card: ModelCard, options: TargetOptions) -> None:  # n
     model.output_description[output_name(card)] = (
         "One score for each class, before softmax." if card.classes else "Pooled features."
     )
+
+
+def _with_int8_zeros(program: "ExportedProgram") -> "ExportedProgram":
+    """Makes the zero points of weights int8, in place: coremltools' cast to it needs iOS17."""
+    import torch
+
+    targets = {spec.arg.name: spec.target for spec in program.graph_signature.input_specs}
+    for node in program.graph.nodes:
+        if str(node.target) == DEQUANTIZE_CHANNELS:
+            zeros = node.args[2]
+            kept = program.state_dict
+            if targets[zeros.name] not in kept:
+                kept = program.constants
+            kept[targets[zeros.name]] = kept[targets[zeros.name]].to(torch.int8)
+            zeros.meta["val"] = zeros.meta["val"].to(torch.int8)
+    return program
 
 
 def _normalizing(program: "ExportedProgram", preprocessing: Preprocessing) -> "ExportedProgram":

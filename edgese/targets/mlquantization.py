@@ -52,8 +52,6 @@ class Quantization:
 
 def expected(program: "ExportedProgram") -> Quantization:
     """What a package must hold that is made of a program with folded weights."""
-    import numpy as np
-
     held = held_tensors(program)
     weights: Counter[Weight] = Counter()
     steps: set[Step] = set()

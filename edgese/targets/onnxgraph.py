@@ -47,6 +47,7 @@ class Graph:
             they are int8. The steps are the same, 128 apart.
         nodes, initializers: records of ONNX, in their order.
         inputs, outputs: what the caller gives and gets.
+        names: that are taken.
     """
 
     unsigned: bool
@@ -54,7 +55,7 @@ class Graph:
     initializers: list[Any] = field(default_factory=list)
     inputs: list[Any] = field(default_factory=list)
     outputs: list[Any] = field(default_factory=list)
-    _names: set[str] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
     _constants: dict[tuple[str, tuple[int, ...], bytes], str] = field(default_factory=dict)
     _floats: dict[tuple[str, Grid], str] = field(default_factory=dict)
 
@@ -66,14 +67,13 @@ class Graph:
 
     def input(self, value: Value) -> None:
         """Makes a tensor one that the caller gives."""
-        self._names.add(value.name)
         self.inputs.append(self._described(value))
 
     def output(self, value: Value, name: str) -> None:
         """Makes a tensor one that the caller gets, under a name of its own."""
         for node in self.nodes:
-            for names in (node.input, node.output):
-                names[:] = [name if read == value.name else read for read in names]
+            for called in (node.input, node.output):
+                called[:] = [name if old == value.name else old for old in called]
         self.outputs.append(self._described(replace(value, name=name)))
 
     def constant(self, content: "NDArray[Any]", name: str) -> str:
@@ -225,8 +225,8 @@ class Graph:
 
     def _new(self, name: str) -> str:
         free, count = name, 1
-        while free in self._names:
+        while free in self.names:
             count += 1
             free = f"{name}_{count}"
-        self._names.add(free)
+        self.names.add(free)
         return free

@@ -97,8 +97,9 @@ def lowered(program: "ExportedProgram", *, unsigned: bool, io_codes: bool, resul
         ConversionError: an operator that has no form in ONNX here, or codes were asked for and
             the first or the last operator computes in floats.
     """
-    lowering = Lowering(Constants(held_tensors(program)), Graph(unsigned))
-    graph, values = lowering.graph, lowering.values
+    graph = Graph(unsigned, names={INPUT, result})
+    lowering = Lowering(Constants(held_tensors(program)), graph)
+    values = lowering.values
     (given,) = program.graph_signature.user_inputs
     for node in program.graph.nodes:
         if node.name == given:
@@ -131,7 +132,7 @@ def refused(node: "fx.Node", reason: str) -> ConversionError:
     """The error for an operator that cannot be written; names the module that it came from."""
     stack = node.meta.get("nn_module_stack") or {}
     path = str(next(reversed(stack.values()))[0]) if stack else ""
-    where = f" of {path}" if path else ""
+    where = f" of {path}" if path else f", {node.name},"
     return ConversionError(
         f"The operator {node.target}{where} cannot be written as ONNX: {reason}.",
         hint="Write it as other operators that mean the same.",
@@ -146,9 +147,9 @@ def _convolution(lowering: Lowering, node: "fx.Node") -> Value:
     if x.name in lowering.padded:
         x, more = lowering.padded[x.name]
         pads = [own + added for own, added in zip(pads, more, strict=True)]
-    if x.grid and groups == 1 and prod(shape[2:]) > 1 and shape[1] % _TOGETHER:
-        # A first layer has three, and would be copied into the rows of a matrix product.
-        missing = -shape[1] % _TOGETHER
+    if x.grid and groups == 1 and prod(shape[2:]) > 1 and shape[1] < _TOGETHER:
+        # The colours of a picture, which would be copied into the rows of a matrix product.
+        missing = _TOGETHER - shape[1]
         amounts = [0, 0, 0, 0, 0, missing, 0, 0]
         x = _padded(lowering.graph, x, amounts, f"{node.name}_channels")
         shape[1] += missing

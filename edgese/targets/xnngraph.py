@@ -19,9 +19,9 @@ TO_CHANNELS_LAST: Final = (0, 2, 3, 1)
 TO_CHANNELS_FIRST: Final = (0, 3, 1, 2)
 # Says that a constant lies under its name in the program file, and not behind the graph.
 _NAMED: Final = 2**64 - 1
-# Of as many operators in a row XNNPACK makes one table, and frees that of a longer row twice:
-# https://issues.chromium.org/issues/497456778
-_LONGEST_ROW: Final = 10
+# XNNPACK makes one table of operators in a row, ten at most; beyond it frees memory twice, and with
+# ten sums it writes past its own: https://issues.chromium.org/issues/497456778
+_LONGEST_ROW: Final = 8
 _EXTERNAL_INPUT: Final = 1
 _EXTERNAL_OUTPUT: Final = 2
 

@@ -205,7 +205,10 @@ def _as_it_is(batch: Any) -> Any:  # noqa: ANN401  # torch types it as a list of
 
 
 def _leave_signals(_worker: int) -> None:
-    """Leaves Ctrl-C to the process that trains: it needs its workers until the step is done."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
+    """Leaves interruptions, which reach all of a group, to the process that trains.
+
+    It needs its workers until the step is done, and tells them when to end; they also end where
+    they find it gone.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)

@@ -233,7 +233,7 @@ def step_seconds(
     arguments: argparse.Namespace, shards: Path, name: str, threads: int, precision: str
 ) -> Sequence[float]:
     """Seconds of single steps, the first ones left out."""
-    recipe = adapted(catalog.training_recipe(arguments.recipe), epochs=0.04, precision=precision)
+    recipe = adapted(catalog.training_recipe(arguments.recipe), epochs=0.02, precision=precision)
     spec = find_model(name)
     times: list[float] = []
     before = torch.get_num_threads()

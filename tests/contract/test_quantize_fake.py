@@ -79,12 +79,16 @@ def factor(x):
     return (x.numel() * 127) ** -0.5
 
 
-def gradients(function, *tensors, seed=1):
-    """What a function gives, and the gradients of its tensors for a random gradient of that."""
+def given(y):
+    """A random gradient of ``y``."""
+    return torch.randn(y.shape, generator=torch.manual_seed(1)).to(y.dtype)
+
+
+def gradients(function, *tensors):
+    """What a function gives, and the gradients of its tensors where `given` is that of its own."""
     tensors = [tensor.clone().requires_grad_() for tensor in tensors]
     y = function(*tensors)
-    gradient = torch.randn(y.shape, generator=torch.manual_seed(seed), dtype=y.dtype)
-    return y.detach(), torch.autograd.grad(y, tensors, gradient)
+    return y.detach(), torch.autograd.grad(y, tensors, given(y))
 
 
 @pytest.mark.parametrize(("scale", "zero_point"), GRIDS)
@@ -97,7 +101,7 @@ def test_values_are_those_of_the_operators(scale, zero_point):
 
 
 def test_other_codes_than_eight_bits():
-    x = spread(0.2, 0)
+    x = torch.linspace(-3, 3, 200)
 
     actual = fake_quantize(x, 0.2, -3, -8, 7)
 
@@ -133,23 +137,21 @@ def test_gradients_are_those_of_lsq(scale, zero_point):
     expected = gradients(lambda x, s: reference(x, s, zero_point), x, scale)
 
     torch.testing.assert_close(actual[0], expected[0])
-    assert torch.equal(actual[1][0], expected[1][0])
+    torch.testing.assert_close(actual[1][0], expected[1][0])
     assert 0.05 < (actual[1][0] == 0).double().mean() < 0.4
     torch.testing.assert_close(actual[1][1], expected[1][1] * factor(x))
 
 
 def test_the_gradient_of_the_scale_holds_in_float32():
-    x, scale = spread(0.037, 5, (16, 32, 24, 24)), torch.tensor(0.037)
+    """It is a small difference of two large sums; here of 300,000 values, none outside."""
+    x, scale = 0.8 * spread(0.037, 0, (16, 32, 24, 24)), torch.tensor(0.037)
 
-    actual = gradients(lambda x, s: fake_quantize(x, s, 5), x, scale)[1][1]
-    expected = gradients(lambda x, s: reference(x, s, 5), x.double(), scale.double())
-    same = torch.randn(x.shape, generator=torch.manual_seed(1))
-    inside = x.double().requires_grad_()
-    s = scale.double().requires_grad_()
-    exact = torch.autograd.grad(reference(inside, s, 5), s, same.double())[0] * factor(x)
+    actual = gradients(lambda x, s: fake_quantize(x, s, 0), x, scale)[1][1]
+    exact = gradients(lambda x, s: reference(x, s, 0), x.double(), scale.double())[1][1]
 
-    assert expected  # the shape is large enough for the two to differ
-    torch.testing.assert_close(actual.double(), exact, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(actual.double(), exact * factor(x), rtol=0, atol=1e-5)
+    # What it is for tensors of this kind: 0.29 is the deviation of a rounding, in steps.
+    assert 1e-3 < exact.abs() * factor(x) < 3 * 0.29 / 127**0.5
 
 
 def test_what_lies_outside_follows_the_end_of_the_grid():
@@ -173,19 +175,17 @@ def test_the_zero_point_moves_what_lies_outside():
 
     y, (of_x, of_zero) = gradients(lambda x, z: fake_quantize(x, 0.037, z), x, zero_point)
 
-    assert torch.equal(y.float(), simulated(x.float(), 0.037, 5))
-    gradient = torch.randn(x.shape, generator=torch.manual_seed(1), dtype=torch.float64)
-    outside = gradient[of_x == 0].sum()
-    torch.testing.assert_close(of_zero, -np.float32(0.037) * outside * factor(x), rtol=1e-6, atol=0)
+    torch.testing.assert_close(y, reference(x, 0.037, 5))
+    outside = given(x)[of_x == 0].sum()
+    torch.testing.assert_close(of_zero, -0.037 * outside * factor(x))
 
 
 def test_the_scale_can_be_learned_from_a_part_of_the_pictures():
     x, scale = spread(0.037, 5, (8, 16, 20, 20)), torch.tensor(0.037)
 
     actual = gradients(lambda x, s: fake_quantize(x, s, 5, share=0.25), x, scale)[1]
-    gradient = torch.randn(x.shape, generator=torch.manual_seed(1))
     s = scale.clone().requires_grad_()
-    part = torch.autograd.grad(reference(x[:2], s, 5), s, gradient[:2])[0]
+    part = torch.autograd.grad(reference(x[:2], s, 5), s, given(x)[:2])[0]
 
     whole = gradients(lambda x, s: fake_quantize(x, s, 5), x, scale)[1]
     assert torch.equal(actual[0], whole[0])
@@ -216,21 +216,20 @@ def test_silu_has_the_gradients_of_its_parts(source, output):
 
 
 def test_silu_on_fine_grids_has_the_slope_of_silu():
-    """Over many steps, a difference quotient sees through the rounding of input and output."""
-    x = torch.linspace(-5, 5, 101, dtype=torch.float64)
-    grids = (2.0**-10, 0, 2.0**-10, 0)
-    wide = dict(zip(("low", "high"), (-(2**15), 2**15), strict=True))
-    source, output = (ActivationQuantizer(2.0**-10, 0, **wide) for _ in range(2))
+    """A difference quotient over many steps sees through the rounding."""
+    x = torch.linspace(-5, 5, 101, dtype=torch.float64, requires_grad=True)
+    source, output = (ActivationQuantizer(2.0**-12, 0, low=-(2**15), high=2**15) for _ in range(2))
     silu = QuantizedSiLU(source, output)
 
-    slope = gradients(silu, x)[1][0] / torch.randn(101, generator=torch.manual_seed(1)).double()
+    (slope,) = torch.autograd.grad(silu(x).sum(), x)
 
-    quotient = (silu(x + 0.05) - silu(x - 0.05)).detach() / 0.1
-    assert grids
-    # The gate has 256 steps, times values up to 5: up to 0.01 in each of the two.
-    torch.testing.assert_close(slope, quotient, rtol=0, atol=0.25)
-    exact = torch.autograd.functional.jacobian(lambda x: F.silu(x).sum(), x)
+    quotient = (silu(x + 0.5) - silu(x - 0.5)).detach()
+    # The gate's steps of 1/256 show: at x = 5, half of one is 0.01, on either side.
+    smooth = (F.silu(x + 0.5) - F.silu(x - 0.5)).detach()
+    torch.testing.assert_close(quotient, smooth, rtol=0, atol=0.025)
+    (exact,) = torch.autograd.grad(F.silu(x).sum(), x)
     torch.testing.assert_close(slope, exact, rtol=0, atol=1e-3)
+    torch.testing.assert_close(slope, quotient, rtol=0, atol=0.05)
 
 
 @pytest.mark.parametrize("shape", [(8, 3, 3, 3), (8, 1, 5, 5), (8, 20)])
@@ -261,7 +260,7 @@ def test_the_gradients_of_weights_are_those_of_lsq_in_each_channel():
     expected = gradients(expected_weight, weight, scales)
 
     torch.testing.assert_close(actual[0], expected[0])
-    assert torch.equal(actual[1][0], expected[1][0])
+    torch.testing.assert_close(actual[1][0], expected[1][0])
     assert (actual[1][0] == 0).any()
     torch.testing.assert_close(actual[1][1], expected[1][1] * (27 * 127) ** -0.5)
 
@@ -283,7 +282,7 @@ def test_the_largest_scales_follow_the_weight_and_are_those_of_post_training_qua
 
     assert quantizer.scales().numpy().tolist() == weight_scales(weight.numpy()).tolist()
     assert torch.equal(y, fake_quantize_weight(weight, quantizer.scales()))
-    assert torch.equal(gradient, torch.randn(y.shape, generator=torch.manual_seed(1)))
+    assert torch.equal(gradient, given(y))
     quantizer(2 * weight)
     assert quantizer.scales()[0] == 2 * weight_scales(weight.numpy())[0]
 
@@ -305,7 +304,7 @@ def test_a_bias_is_a_whole_number_of_the_steps_of_its_accumulators():
     codes = (y.double() / step).round()
     assert torch.equal((codes * step).float(), y)
     assert ((y - bias).abs() <= step / 2 + 1e-7).all()
-    assert torch.equal(gradient, torch.randn(5, generator=torch.manual_seed(1)))
+    assert torch.equal(gradient, given(y))
 
 
 def test_a_bias_beyond_int32_is_cut_off():
@@ -364,11 +363,12 @@ def test_a_gpu_computes_the_same(source, output):
     x = spread(*source)
     silu = QuantizedSiLU(ActivationQuantizer(*source), ActivationQuantizer(*output))
     expected = gradients(silu, x)
-    y = silu.cuda()(given := x.cuda().requires_grad_())
-    y.backward(torch.randn(x.shape, generator=torch.manual_seed(1)).cuda())
+    there = x.cuda().requires_grad_()
+    y = silu.cuda()(there)
+    y.backward(given(x).cuda())
 
     torch.testing.assert_close(y.cpu(), expected[0], rtol=0, atol=2 * output[0])
-    torch.testing.assert_close(given.grad.cpu(), expected[1][0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(there.grad.cpu(), expected[1][0], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("scale", "zero_point"), GRIDS)
@@ -395,16 +395,14 @@ def test_a_scale_is_learned_to_where_the_error_is_small(start):
     x = torch.randn(4, 1000, generator=torch.manual_seed(0))
     quantizer = ActivationQuantizer(start, 0)
     before = F.mse_loss(quantizer(x), x).item()
-    optimizer = torch.optim.SGD(quantizer.parameters(), lr=30000.0)
+    optimizer = torch.optim.Adam(quantizer.parameters(), lr=0.03, betas=(0.9, 0.9))
     for _ in range(300):
         optimizer.zero_grad()
         F.mse_loss(quantizer(x), x).backward()
         optimizer.step()
 
-    # 8 bits for a normal distribution: an error of a few 1e-5 is what the best scale, 0.03, leaves.
-    assert before > 1e-2
-    assert F.mse_loss(quantizer(x), x).item() < 1.2e-4
-    assert 0.02 < quantizer.grid().scale < 0.04
+    best = min(F.mse_loss(fake_quantize(x, s, 0), x) for s in np.linspace(0.01, 0.05, 100))
+    assert F.mse_loss(quantizer(x), x) < 1.3 * best < 0.01 * before
 
 
 def test_no_step_makes_a_scale_negative():
@@ -517,9 +515,10 @@ def test_modules_work_in_a_graph_and_survive_copying_and_saving():
     network(x).square().sum().backward()
     assert all(p.grad is not None for p in network.parameters())
     copied = copy.deepcopy(network)
+    # The copy's biases follow the copy's grids, as equal outputs below show.
     with torch.no_grad():
         for module in (copied.source, copied.silu.output):
-            module.log_ratio.fill_(0.5)
+            module.log_ratio.fill_(3.0)
     again = traced(_Network())
     again.load_state_dict(copied.state_dict())
 
@@ -527,9 +526,6 @@ def test_modules_work_in_a_graph_and_survive_copying_and_saving():
 
     assert torch.equal(expected, actual)
     assert not torch.equal(expected, network.eval()(x))
-    # The copy's biases follow the copy's grids.
-    assert copied.biases[0](copied.conv.bias) is not None
-    assert copied.biases[1]._grids[0] is copied.silu.output  # noqa: SLF001
 
 
 def test_a_network_in_evaluation_is_the_quantized_program():

@@ -234,9 +234,10 @@ def test_an_artifact_of_codes_gives_what_one_of_floats_does(activations, tmp_pat
     assert kinds == {np.dtype(activations)}
 
 
-def test_a_batch_computes_each_picture_alike(tmp_path):
+@pytest.mark.parametrize("activations", ACTIVATIONS)
+def test_a_batch_computes_each_picture_alike(activations, tmp_path):
     made = program("gate_mean", batch=2)
-    artifact, interface = converted(made, tmp_path, batch=2)
+    artifact, interface = converted(made, tmp_path, batch=2, activations=activations)
     assert interface.input.shape[0] == interface.output.shape[0] == 2
     assert target.inspect(artifact, "").outside == ()
     given = pictures(5, seed=4)

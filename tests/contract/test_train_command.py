@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -219,6 +221,21 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(capsys, monkeypatch):
     assert resumed.log.epochs[-1].train_loss == whole.log.epochs[-1].train_loss
     first, second = (load_file(f"{name}/weights.safetensors") for name in "ab")
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+def test_an_end_that_reaches_the_whole_group_leaves_a_checkpoint_too(place):
+    arguments = [sys.executable, "-m", "edgese", *command(epochs="500")]
+    arguments[arguments.index("--workers") + 1] = "1"
+    with subprocess.Popen(
+        arguments, cwd=place, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert "epoch 1 of 500" in process.stderr.readline()
+        # As `timeout`, `torchrun` and batch systems do it.
+        os.killpg(process.pid, signal.SIGTERM)
+        said = process.stderr.read()
+        assert process.wait(60) == 130, said
+    assert "--resume" in said
+    assert (place / "out" / "checkpoint.pt").is_file()
 
 
 def test_another_run_is_not_resumed(place, fails, monkeypatch):

@@ -1,0 +1,65 @@
+"""Quantization-aware training of a quantized network, by what the float network says."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgese.quantization.canonical import canonical
+from edgese.quantization.ptq import BATCH, Quantized, Stage, finished, outputs
+from edgese.quantization.qat import LearntGrids, student
+from edgese.records.training import Advance, TrainingRecipe
+from edgese.training.loop import TrainingData, fit
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch.export import ExportedProgram
+
+
+def learnt(
+    program: "ExportedProgram",
+    made: Quantized,
+    recipe: TrainingRecipe,
+    data: TrainingData,
+    pictures: "NDArray[np.float32]",
+    *,
+    folder: Path,
+    seed: int,
+    resume: bool,
+    depends: Mapping[str, str],
+    on_stage: Stage,
+    on_advance: Callable[[Advance], None] | None = None,
+) -> Quantized:
+    """Trains weights, biases and grids, and gives the network that came of it.
+
+    Args:
+        program: fp32, which is the teacher.
+        made: what post-training quantization made of it, which is the start.
+        recipe: one that distils.
+        data: what is learnt from; labels are needed where the recipe follows them too.
+        pictures: calibration pictures, (count, 3, H, W), to compare with float on.
+        folder: of the training: its checkpoint, log and curve.
+        depends: what the result depends on, see `edgese.training.loop.fit`.
+
+    Raises:
+        As `edgese.training.loop.fit` does.
+    """
+    teacher = canonical(program)
+    (source,) = teacher.graph.find_nodes(op="placeholder")
+    shape = tuple(int(size) for size in source.meta["val"].shape)
+    reference = outputs(teacher, pictures, BATCH)
+    learning = student(made.module, made.plan)
+    fit(
+        learning.network,
+        data,
+        recipe,
+        folder=folder,
+        seed=seed,
+        teacher=teacher,
+        resume=resume,
+        depends=depends,
+        extension=LearntGrids(),
+        progress=on_advance,
+    )
+    module, plan = learning.learnt()
+    return finished(module, plan, shape, pictures, reference, on_stage)
