@@ -192,10 +192,10 @@ def _groups(
     for node in calls:
         if node not in leader or node.name in floats or ROLES[node.target] is not Role.SHARED:
             continue
-        for source in node.all_input_nodes:
-            # A sigmoid's grid is fixed; joined with others, its codes are made anew instead.
-            fixed = source.target is aten.sigmoid.default and node.target is aten.cat.default
-            if source in leader and not fixed:
+        joined = [find(source) for source in node.all_input_nodes if source in leader]
+        for source in joined:
+            # Where grids are bound otherwise, by a clamp or a sigmoid, codes are made anew instead.
+            if _bound(source, floats) == _bound(joined[0], floats):
                 leader[find(node)] = find(source)
     order = {node: index for index, node in enumerate(module.graph.nodes)}
     groups: dict[fx.Node, list[fx.Node]] = {}
@@ -203,6 +203,12 @@ def _groups(
         groups.setdefault(find(node), []).append(node)
     sorted_groups = [sorted(group, key=order.__getitem__) for group in groups.values()]
     return sorted(sorted_groups, key=lambda group: order[group[0]])
+
+
+def _bound(node: fx.Node, floats: set[str]) -> object:
+    """What fixes the grid behind a node beside the values that occur."""
+    role = None if node.name in floats else ROLES.get(node.target)
+    return clamp_bounds(node) if role is Role.CLAMP else role is Role.SIGMOID
 
 
 def _point(members: list[fx.Node], floats: set[str]) -> Point:

@@ -7,16 +7,17 @@ take their steps in turn, each round in another order, so that a noisy machine d
 
     fp32              edgese's network in training mode, with BatchNorm, as PyTorch lays it out
     fp32, NHWC        the same in channels_last, which is faster, and what `edgese train` takes
-    edgese            the student of `edgese quantize --qat`: every tensor on its grid, the scales of
-                      the activations learned
-    edgese, weights   the same with the scales of the weights learned, too
-    edgese, fixed     the same with no scale learned
-    edgese, float     the student without its grids: what folding BatchNorm alone gives
+    edgese            the student of quantization-aware training: every tensor on its grid, the
+                      scales of the activations learned, those of the weights following the weights
+    edgese, weights   the scales of the weights learned, too
+    edgese, fixed     the scales of the activations not learned
+    edgese, float     no grids: what folding BatchNorm and PyTorch's own SiLU give by themselves
     torchao           prepare_qat_pt2e with ExecuTorch's XNNPACKQuantizer, which quantizes less:
                       sigmoids and their products stay in float
 """
 
 import argparse
+import copy
 import json
 import os
 import platform
@@ -82,15 +83,16 @@ def main() -> None:
 def contenders(model: str, size: int, batch: int, without: list[str]) -> dict[str, Step]:
     """A step of each, by name."""
     spec = find_model(model)
-    network, _ = load_network(spec, resolve_weights(spec, "none"))
+    network = load_network(spec, resolve_weights(spec, "none"))[0]
     torch.manual_seed(0)
     pictures = torch.randn(batch, 3, size, size)
     labels = torch.randint(0, spec.classes, (batch,))
-    nhwc = pictures.to(memory_format=torch.channels_last)
+    learner = prepared(network, pictures)
+    network.train()
 
     def step(module: nn.Module, x: torch.Tensor) -> Step:
         trained = [p for p in module.parameters() if p.requires_grad]
-        # A step that changes nothing that matters: random labels would blow the network up.
+        # Too small a rate to change anything: labels at random would drive the values off.
         optimizer = torch.optim.SGD(trained, lr=1e-6, momentum=0.9)
 
         def take() -> None:
@@ -100,63 +102,54 @@ def contenders(model: str, size: int, batch: int, without: list[str]) -> dict[st
 
         return take
 
-    def channels_last(module: nn.Module) -> nn.Module:
-        return module.to(memory_format=torch.channels_last)
+    def nhwc(module: nn.Module) -> Step:
+        layout = torch.channels_last
+        return step(module.to(memory_format=layout), pictures.to(memory_format=layout))
 
     makers: dict[str, Callable[[], Step]] = {
-        "fp32": lambda: step(load(model).train(), pictures),
-        BASELINE: lambda: step(channels_last(load(model).train()), nhwc),
-        "edgese": lambda: step(channels_last(prepared(network, pictures)), nhwc),
-        "edgese, weights": lambda: step(
-            channels_last(with_learned_weights(prepared(network, pictures))), nhwc
-        ),
-        "edgese, fixed": lambda: step(channels_last(frozen(prepared(network, pictures))), nhwc),
-        "edgese, float": lambda: step(channels_last(bare(prepared(network, pictures))), nhwc),
-        "torchao": lambda: step(torchao_prepared(load(model), pictures), pictures),
+        "fp32": lambda: step(copy.deepcopy(network), pictures),
+        BASELINE: lambda: nhwc(copy.deepcopy(network)),
+        "edgese": lambda: nhwc(copy.deepcopy(learner)),
+        "edgese, weights": lambda: nhwc(with_learned_weights(copy.deepcopy(learner))),
+        "edgese, fixed": lambda: nhwc(with_fixed_grids(copy.deepcopy(learner))),
+        "edgese, float": lambda: nhwc(without_grids(copy.deepcopy(learner))),
+        "torchao": lambda: step(torchao_prepared(copy.deepcopy(network), pictures), pictures),
     }
     return {name: make() for name, make in makers.items() if name not in without}
 
 
-def load(model: str) -> nn.Module:
-    """A network of its own for each that trains it, with the same weights."""
-    spec = find_model(model)
-    return load_network(spec, resolve_weights(spec, "none"))[0]
-
-
 def prepared(network: nn.Module, pictures: torch.Tensor) -> nn.Module:
-    """The product's student, with min-max grids from the pictures that it is then trained on."""
-    program = torch.export.export(folded(network), (pictures,))
-    module = canonical(program)
+    """The product's student, its grids from the pictures that it is then trained on."""
+    module = canonical(torch.export.export(folded(network), (pictures,)))
     where = layout(module)
-    histograms = observe(module, where, pictures.numpy(), "min_max", batch=len(pictures), seed=0)
-    plan = planned(module, where, histograms, QuantizationRecipe(ranges="min_max"))
+    seen = observe(module, where, pictures.numpy(), "min_max", batch=len(pictures), seed=0)
+    plan = planned(module, where, seen, QuantizationRecipe(ranges="min_max"))
     return student(module, plan).network.train()
 
 
 def with_learned_weights(network: nn.Module) -> nn.Module:
-    """The scales of the weights as parameters."""
-    for name, part in list(network.named_modules()):
+    """The scales of its weights are parameters."""
+    for name, part in list(network.named_children()):
         if isinstance(part, WeightQuantizer):
             network.set_submodule(name, WeightQuantizer(part.initial, scaling="learned"))
     return network
 
 
-def frozen(network: nn.Module) -> nn.Module:
-    """The grids as they are, for good."""
+def with_fixed_grids(network: nn.Module) -> nn.Module:
+    """No scale of its activations is a parameter."""
     for part in network.modules():
         if isinstance(part, ActivationQuantizer):
             part.log_ratio.requires_grad_(requires_grad=False)
     return network
 
 
-def bare(network: nn.Module) -> nn.Module:
-    """The network without its grids."""
-    for name, part in list(network.named_modules()):
+def without_grids(network: nn.Module) -> nn.Module:
+    """The network in float, its SiLUs PyTorch's own."""
+    for name, part in list(network.named_children()):
         if isinstance(part, QuantizedSiLU):
             network.set_submodule(name, nn.SiLU())
         elif isinstance(part, ActivationQuantizer | WeightQuantizer | BiasQuantizer):
-            if not isinstance(network.get_submodule(name.rpartition(".")[0]), nn.SiLU):
-                network.set_submodule(name, nn.Identity())
+            network.set_submodule(name, nn.Identity())
     return network
 
 

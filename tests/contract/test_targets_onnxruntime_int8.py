@@ -19,6 +19,7 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from torch import nn  # noqa: E402
+from torch.ao.quantization.fx import _decomposed  # noqa: E402, F401  # registers its operators
 from torch.nn import functional as F  # noqa: E402
 
 from edgese.quantization.integers import integer_outputs  # noqa: E402
@@ -369,26 +370,40 @@ def test_an_operator_that_cannot_be_written_is_named_with_its_module(body, named
     assert "of body" in str(refused.value)
 
 
-def test_a_bias_beyond_the_accumulator_saturates_and_does_not_wrap_around(tmp_path):
-    class Dead(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(3, 4, 3)
-            with torch.no_grad():
-                self.conv.weight[0] *= 1e-9
-                self.conv.bias[0] = -3.0
+class Faint(nn.Module):
+    """A channel whose weights are so small that its bias has more steps than an int32 holds."""
 
-        def forward(self, x):
-            return F.adaptive_avg_pool2d(F.relu(self.conv(x)), 1).flatten(1)
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Buffer(torch.full((1, 3, 3, 3), -1e-7))
+        self.scale = nn.Buffer(torch.tensor([1e-9]))
+        self.zero = nn.Buffer(torch.zeros(1, dtype=torch.int64))
+        self.bias = nn.Buffer(torch.tensor([-3.0]))
 
-    from edgese.quantization.ptq import quantized
+    def forward(self, x):
+        """(N, 3, H, W) to (N, 1)."""
+        operators = torch.ops.quantized_decomposed
+        what = (self.scale, self.zero, 0, -127, 127, torch.int8)
+        stored = operators.quantize_per_channel(self.weight, *what)
+        weight = operators.dequantize_per_channel(stored, *what)
+        y = self.on_grid(F.conv2d(self.on_grid(x, -128), weight, self.bias), -128)
+        return self.on_grid(F.adaptive_avg_pool2d(y, 1), -128).flatten(1)
 
-    torch.manual_seed(0)
-    made = quantized(exported(Dead()), recipe("int8-minmax"), pictures(8)).program
+    def on_grid(self, x, zero_point):
+        """The nearest values of a grid with steps of 1/32."""
+        operators = torch.ops.quantized_decomposed
+        what = (1 / 32, zero_point, -128, 127, torch.int8)
+        return operators.dequantize_per_tensor(operators.quantize_per_tensor(x, *what), *what)
+
+
+def test_a_bias_beyond_the_accumulator_stops_at_its_end(tmp_path):
+    made = exported(Faint())
     artifact, interface = converted(made, tmp_path)
-    given = pictures(2, seed=8)
-    dead = target.load(artifact, interface, threads=1)(given)[:, 0]
-    np.testing.assert_array_equal(dead, np.zeros(2, np.float32))
+    given = np.abs(pictures(1, seed=8))
+    with torch.inference_mode():
+        assert not made.module()(torch.from_numpy(given)).any()
+    # Wrapped around, the sum would be as large above zero.
+    assert not target.load(artifact, interface, threads=1)(given).any()
 
 
 @pytest.mark.parametrize("option", [{"io": "int8"}, {"activations": "int8"}])

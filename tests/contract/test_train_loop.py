@@ -207,6 +207,33 @@ def test_every_optimizer_resumes_to_the_same_bits(tmp_path, optimizer):
     assert differing(whole, parts) == []
 
 
+class KilledAt(Extension):
+    """Ends a run without a word."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def before_step(self, student, step, steps):
+        """See `Extension`."""
+        del student, steps
+        if step == self.step:
+            raise SystemExit
+
+
+@pytest.mark.parametrize(("every_s", "resumed_from"), [(600.0, 3), (-1.0, 5)])
+def test_a_run_that_was_killed_resumes_from_its_last_checkpoint(
+    tmp_path, monkeypatch, every_s, resumed_from
+):
+    monkeypatch.setattr("edgese.training.loop.CHECKPOINT_EVERY_S", every_s)
+    whole, _ = trained(tmp_path / "a")
+    with pytest.raises(SystemExit):
+        trained(tmp_path / "b", extension=KilledAt(5))
+    told = []
+    parts, _ = trained(tmp_path / "b", resume=True, progress=told.append)
+    assert told[0].step == resumed_from + 1
+    assert differing(whole, parts) == []
+
+
 def timeless(row):
     return msgspec.structs.replace(row, seconds=0.0, images_per_s=0.0)
 

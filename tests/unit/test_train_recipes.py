@@ -3,6 +3,7 @@
 import pytest
 
 from edgese import catalog
+from edgese.cli.reference import help_texts
 from edgese.errors import ConfigError, InputError
 from edgese.records.training import (
     Augmentation,
@@ -55,6 +56,11 @@ def test_there_are_seven_built_in_recipes():
         "qat",
         "senet",
     )
+
+
+def test_the_help_names_every_built_in_recipe():
+    text = dict(help_texts())["edgese train"]
+    assert all(name in text for name in catalog.training_recipe_names())
 
 
 def test_an_unknown_recipe_is_told_with_the_known_ones():
