@@ -13,6 +13,7 @@ from edgese.quantization.calibration import observe
 from edgese.quantization.canonical import canonical
 from edgese.quantization.corrections import corrected
 from edgese.quantization.equalization import equalized
+from edgese.quantization.harmony import harmonized, roomy
 from edgese.quantization.insertion import quantized_program, simulated_module, weights_only
 from edgese.quantization.layout import layout
 from edgese.quantization.plan import Plan, planned
@@ -118,6 +119,7 @@ def finished(
         reference: (count, classes): what the float network gives for them.
     """
     on_stage("compare with float", 0.0)
+    plan = roomy(module, harmonized(module, plan))
     batch = shape[0] if _fixes_batch(module) else BATCH
     found = outputs(simulated_module(module, plan), pictures, batch)
     on_stage("export the quantized program", 0.0)

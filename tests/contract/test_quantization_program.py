@@ -21,6 +21,7 @@ from edgese.quantization.calibration import observe  # noqa: E402
 from edgese.quantization.canonical import canonical  # noqa: E402
 from edgese.quantization.corrections import corrected  # noqa: E402
 from edgese.quantization.equalization import equalized  # noqa: E402
+from edgese.quantization.harmony import harmonized  # noqa: E402
 from edgese.quantization.insertion import quantized_program, simulated_module  # noqa: E402
 from edgese.quantization.integers import integer_outputs  # noqa: E402
 from edgese.quantization.layout import layout  # noqa: E402
@@ -382,3 +383,47 @@ def test_whole_families_are_quantized_without_a_float_operator(name):
     made = layout(canonical(torch.export.export(net, (torch.zeros(1, 3, 64, 64),))))
     assert made.floats == ()
     assert len(made.weighted) > 20
+
+
+def test_harmonized_scales_leave_no_result_near_a_middle(pictures):
+    parts = {"a": nn.Conv2d(8, 8, 1), "b": nn.Conv2d(8, 8, 1)}
+    net = Net(Lambda(lambda m, x: m.a(y := F.silu(x)) + m.b(y), **parts))
+    module = canonical(program(net))
+    before = plan_of(module, pictures)
+    after = harmonized(module, before)
+    behind, was = after.grid_behind(), before.grid_behind()
+    nodes = {node.name: node for node in module.graph.nodes}
+    codes = np.arange(-255, 256)
+    product = np.multiply.outer(codes, codes).astype(np.float64)
+    ratio = behind["conv2d"].scale / 256 / behind[str(nodes["conv2d_1"].args[0])].scale
+    assert _nearest_middle(product * ratio) > 1e-4
+    left, right = (behind[str(source)].scale for source in nodes["add"].args[:2])
+    end = behind["add"].scale
+    assert _nearest_middle(np.add.outer(codes * left / end, codes * right / end)) > 4e-4
+    for name, grid in behind.items():
+        assert grid.zero_point == was[name].zero_point
+        assert grid.scale == pytest.approx(was[name].scale, rel=2e-3)
+    left, right = (was[str(source)].scale for source in nodes["add"].args[:2])
+    end = was["add"].scale
+    assert _nearest_middle(np.add.outer(codes * left / end, codes * right / end)) < 1e-4
+
+
+def _nearest_middle(values):
+    """How near the nearest value is to the middle between two whole numbers."""
+    return np.abs(np.abs(values - np.floor(values)) - 0.5).min()
+
+
+def test_a_channel_that_is_almost_silent_leaves_room_for_its_bias(pictures):
+    net = Net(nn.Conv2d(8, 8, 1))
+    with torch.no_grad():
+        net.body.weight[2] *= 1e-9
+        net.body.bias[2] = 3.0
+    made = quantized(program(net), catalog.recipe("int8"), pictures)
+    plan, state = made.plan, made.program.state_dict
+    grid = plan.grid_behind()["conv2d"]
+    codes = state["_bias_of_conv2d_1"].double().numpy() / (grid.scale * plan.weights["conv2d_1"])
+    assert np.abs(codes).max() < 2**30
+    found = integer_outputs(made.program, pictures, 1)
+    with torch.no_grad():
+        expected = net(torch.from_numpy(pictures)).numpy()
+    assert fidelity(found, expected).sqnr_db > 20
