@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from edgese.models.cost import cost
     from edgese.models.registry import customized, find_model
     from edgese.models.weights import load_network, resolve_weights, save_weights
+    from edgese.quantization.api import quantize
     from edgese.records.artifact import TargetOptions
     from edgese.records.model import ModelSpec, Preprocessing
     from edgese.training.api import train
@@ -48,6 +49,7 @@ __all__ = [
     "find_subject",
     "load_network",
     "profile",
+    "quantize",
     "resolve_weights",
     "save_weights",
     "train",
@@ -70,6 +72,7 @@ _HOMES = {
     "find_subject": "edgese.evaluation.subjects",
     "load_network": "edgese.models.weights",
     "profile": "edgese.measure.api",
+    "quantize": "edgese.quantization.api",
     "resolve_weights": "edgese.models.weights",
     "save_weights": "edgese.models.weights",
     "train": "edgese.training.api",

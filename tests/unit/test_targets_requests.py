@@ -24,14 +24,23 @@ def test_every_target_has_its_facts_and_they_fit():
         facts = target_facts(name)
         assert module.NAME == name == facts.name
         assert facts.default_recipe == ("fp16" if name == "coreml" else "fp32")
-        assert set(facts.precisions) == {"fp16", "fp32"}
+        assert {"fp16", "fp32", "int8"} <= set(facts.precisions)
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_what_it_can_do_is_accepted(name):
     facts = target_facts(name)
     for chosen in facts.precisions:
-        TARGETS[name].check(CARD, recipe(chosen), TargetOptions(delegate=facts.delegates[-1]))
+        TARGETS[name].check(
+            CARD, recipe(chosen.replace("_", "-")), TargetOptions(delegate=facts.delegates[0])
+        )
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("options", [{"io": "int8"}, {"activations": "int8"}])
+def test_codes_are_refused_where_nothing_is_integer(name, options):
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        TARGETS[name].check(CARD, recipe("fp32"), TargetOptions(**options))
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -1,0 +1,288 @@
+"""`edgese quantize`, and integer recipes of `edgese convert`."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgese import store
+from edgese.__main__ import run
+from edgese.errors import ConfigError, InputError, OutputError, StoreError
+
+pytest.importorskip("torch")
+pytest.importorskip("ai_edge_litert")
+
+from edgese import convert, evaluate, quantize
+from edgese.records.artifact import Manifest, ProgramManifest, TargetOptions
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SPEC = """
+name = "tiny"
+family = "mine"
+classes = 4
+activation = "silu"
+
+[stem]
+channels = [8]
+
+[[stages]]
+block = "mbconv"
+channels = 8
+depth = 2
+expansion = 2
+se = {{ reduction = 4 }}
+
+[preprocessing]
+height = {side}
+width = {side}
+"""
+
+
+def picture(path, seed, *, plain=False):
+    generator = np.random.default_rng(seed)
+    small = generator.integers(0, 256, (1, 1, 3) if plain else (8, 8, 3), np.uint8)
+    Image.fromarray(small).resize((40, 40)).save(path)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDGESE_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "tiny.toml").write_text(SPEC.format(side=32))
+    (tmp_path / "pictures").mkdir()
+    for index in range(12):
+        picture(tmp_path / "pictures" / f"{index}.png", index)
+    return tmp_path
+
+
+@pytest.fixture
+def program(place):
+    return quantize("tiny.toml", place / "pictures", weights="none", out=place / "out").program
+
+
+def test_a_program_is_stored_with_what_made_it(place):
+    made = quantize("tiny.toml", place / "pictures", weights="none", out=place / "out")
+    manifest = ProgramManifest.from_json((place / made.manifest).read_bytes(), made.manifest)
+    assert made.program.endswith("tiny-untrained-int8.pt2")
+    assert manifest.sha256 == store.sha256_of(place / made.program)
+    listed = {
+        picture.file: picture.sha256 for picture in manifest.quantization.calibration.pictures
+    }
+    assert listed == {path.name: store.sha256_of(path) for path in (place / "pictures").iterdir()}
+    assert manifest.quantization.fidelity.sqnr_db > 15
+    assert not manifest.weights.trained
+
+
+def test_one_program_gives_the_same_numbers_in_every_runtime(place, program):
+    rows = convert(program, ["tflite", "onnxruntime", "executorch"], out=place / "out")
+    assert [row.error for row in rows] == ["", "", ""]
+    for row in rows:
+        assert row.parity.max_abs_diff == 0
+        assert row.outside_operators == 0
+        manifest = Manifest.from_json((place / row.manifest).read_bytes(), row.manifest)
+        assert manifest.quantization.fidelity.pictures == 12
+        assert manifest.interface.output.grid.scale > 0
+
+
+def test_a_recipe_and_pictures_make_the_same_artifact_as_a_stored_program(
+    place, program, monkeypatch
+):
+    # Another number of threads adds floats in another order, and moves a scale by a last digit.
+    monkeypatch.setattr("edgese.machine.cores", lambda: 1)
+    (stored,) = convert(program, "tflite", out=place / "a")
+    (direct,) = convert(
+        "tiny.toml",
+        "tflite",
+        weights="none",
+        recipe="int8",
+        data=place / "pictures",
+        out=place / "b",
+    )
+    assert store.sha256_of(place / stored.artifact) == store.sha256_of(place / direct.artifact)
+    again = convert(program, "tflite", out=place / "c")
+    assert again[0].status == "cached"
+
+
+def test_other_calibration_pictures_are_not_answered_from_the_cache(place):
+    def made():
+        (row,) = convert(
+            "tiny.toml",
+            "onnxruntime",
+            weights="none",
+            recipe="int8",
+            data=place / "pictures",
+            out=place / "out",
+        )
+        return row.status
+
+    assert (made(), made()) == ("converted", "cached")
+    picture(place / "pictures" / "0.png", 99)
+    assert made() == "converted"
+
+
+def test_codes_go_in_and_come_out(place, program):
+    (row,) = convert(program, "tflite", out=place / "out", options=TargetOptions(io="int8"))
+    assert row.parity.max_abs_diff == 0
+    manifest = Manifest.from_json((place / row.manifest).read_bytes(), row.manifest)
+    assert manifest.interface.input.dtype == manifest.interface.output.dtype == "int8"
+    assert row.artifact.endswith("-int8-int8io.tflite")
+
+
+def test_weights_alone_are_stored_in_a_byte_each(place):
+    rows = convert(
+        "tiny.toml",
+        ["tflite", "onnxruntime"],
+        weights="none",
+        recipe="int8-weights",
+        data="embedded",
+        out=place / "out",
+    )
+    assert [row.error for row in rows] == ["", ""]
+    assert all(row.parity.sqnr_db > 60 for row in rows)
+
+
+def test_a_program_that_changed_is_refused(place, program):
+    with (place / program).open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(StoreError, match="not what its manifest describes"):
+        convert(program, "tflite")
+
+
+def test_a_program_of_another_torch_is_refused_with_the_command(place, program):
+    manifest = place / store.manifest_path(place / program)
+    said = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**said, "torch": "1.0.0"}))
+    with pytest.raises(StoreError, match=r"torch 1\.0\.0") as error:
+        convert(program, "tflite")
+    assert "edgese quantize tiny --recipe int8" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"weights": "none"}, "Weights was named beside"),
+        ({"recipe": "fp32"}, "quantized with the recipe 'int8'"),
+        ({"data": "pictures"}, "Data was named beside"),
+        ({"options": TargetOptions(batch=4)}, "1 pictures at once, not 4"),
+    ],
+)
+@pytest.mark.usefixtures("place")
+def test_what_a_stored_program_has_decided_is_not_asked_again(asked, said, program):
+    with pytest.raises(ConfigError, match=said):
+        convert(program, "tflite", **asked)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_too_few_pictures_are_told(count, place):
+    few = place / "few"
+    few.mkdir()
+    for index in range(count):
+        picture(few / f"{index}.png", index)
+    with pytest.raises(InputError, match="no picture" if count == 0 else f"holds {count}"):
+        quantize("tiny.toml", few, weights="none")
+
+
+def test_pictures_of_one_colour_are_told(place):
+    plain = place / "plain"
+    plain.mkdir()
+    for index in range(9):
+        picture(plain / f"{index}.png", index, plain=True)
+    with pytest.raises(InputError, match="one colour"):
+        quantize("tiny.toml", plain, weights="none")
+
+
+def test_a_truncated_picture_is_named(place):
+    whole = (place / "pictures" / "3.png").read_bytes()
+    (place / "pictures" / "3.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"3\.png"):
+        quantize("tiny.toml", place / "pictures", weights="none")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("quantize", "tiny.toml", "--weights", "none"), 2, "No calibration pictures"),
+        (("quantize", "tiny.toml", "--weights", "none", "--data", "nowhere"), 8, "nowhere"),
+        (
+            (
+                "quantize",
+                "tiny.toml",
+                "--weights",
+                "none",
+                "--data",
+                "pictures",
+                "--recipe",
+                "fp16",
+            ),
+            2,
+            "quantizes nothing",
+        ),
+        (
+            (
+                "quantize",
+                "tiny.toml",
+                "--weights",
+                "none",
+                "--data",
+                "embedded",
+                "--recipe",
+                "int8-qat",
+            ),
+            2,
+            "nothing can be learnt",
+        ),
+        (
+            ("convert", "tiny.toml", "--weights", "none", "-t", "tflite", "--recipe", "int8"),
+            2,
+            "needs calibration pictures",
+        ),
+        (
+            ("convert", "tiny.toml", "--weights", "none", "-t", "tflite", "--data", "pictures"),
+            2,
+            "Only integer recipes",
+        ),
+        (("convert", "gone.pt2", "-t", "tflite"), 8, "no program gone.pt2"),
+        (
+            ("convert", "tiny.toml", "--weights", "none", "-t", "tflite", "--io", "int4"),
+            2,
+            "'int4' does not exist",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("place")
+def test_the_command_says_what_is_wrong(arguments, code, said, capsys):
+    assert run(list(arguments)) == code
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert shown.out == ""
+
+
+def test_a_full_disk_leaves_nothing(place, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.export.save", full)
+    with pytest.raises(OutputError, match="disk is full"):
+        quantize("tiny.toml", place / "pictures", weights="none", out=place / "out")
+    assert list((place / "out").iterdir()) == []
+
+
+def test_a_training_that_follows_the_float_network_brings_the_program_closer(place, capsys):
+    before = quantize("tiny.toml", place / "pictures", weights="none", recipe="int8-minmax")
+    arguments = ["quantize", "tiny.toml", "--weights", "none", "--data", "pictures"]
+    assert run([*arguments, "--recipe", "int8-qat", "--epochs", "30", "--json"]) == 0
+    after = json.loads(capsys.readouterr().out)
+    assert after["fidelity"]["kl"] < before.fidelity.kl
+    folder = place / "edgese-out"
+    logs = {path.name for path in next(folder.glob("*-training")).iterdir()}
+    assert {"log.json", "log.csv", "curve.png"} <= logs
+    assert "checkpoint.pt" not in logs
+    (row,) = convert(after["program"], "onnxruntime")
+    assert row.parity.max_abs_diff == 0
+
+
+def test_an_untrained_program_is_not_judged(place, program):
+    (row,) = convert(program, "onnxruntime", out=place / "out")
+    with pytest.raises(ConfigError, match="UNTRAINED"):
+        evaluate(row.artifact, place / "pictures")
