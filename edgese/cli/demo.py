@@ -15,7 +15,9 @@ def demo(
     """Run the main job on an embedded default, without a network.
 
     EfficientNet-Lite0 with its ImageNet weights becomes an artifact for each of the four targets,
-    each verified beside PyTorch; every runtime classifies two photographs; latencies are measured.
+    in fp32, and from one quantized program in int8, each verified beside PyTorch; every runtime
+    classifies two photographs; int8 is timed beside fp32. The calibration pictures are crops of
+    these two photographs, which says nothing of accuracy: `edgese evaluate` does.
     """
     from edgese.cli import ui
     from edgese.cli.convert import show_outcomes
@@ -27,18 +29,20 @@ def demo(
     if json:
         ui.echo_json(shown)
         return
-    ui.echo("EfficientNet-Lite0 with its ImageNet weights, on four targets:")
+    ui.echo("EfficientNet-Lite0 with its ImageNet weights, on four targets in fp32 and int8:")
     show_outcomes(shown.outcomes)
     ui.echo("What each runtime sees in scikit-learn's two photographs:")
     ui.table(
-        ("runs in", *shown.recognized[0].pictures),
+        ("runs in", "recipe", *shown.recognized[0].pictures),
         [
             (
                 row.target,
+                row.recipe,
                 *(f"{score.name} ({ui.percent(score.probability)})" for score in row.classes),
             )
             for row in shown.recognized
         ],
-        left=3,
+        left=4,
     )
-    show_profiles(shown.profiles)
+    for pair in shown.profiles:
+        show_profiles(pair)

@@ -1,5 +1,6 @@
 """Batches of pictures, read and varied by other processes while the network computes."""
 
+import multiprocessing
 import signal
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any, Final, NamedTuple
@@ -193,11 +194,22 @@ def _loaded(
         collate_fn=_as_it_is,
         pin_memory=pin,
         worker_init_fn=_leave_signals,
+        multiprocessing_context=_fresh_processes() if workers else None,
     )
     for loaded in loader:
         if isinstance(loaded, EdgeseError):
             raise loaded
         yield loaded
+
+
+def _fresh_processes() -> Any:  # noqa: ANN401  # a context of multiprocessing has no public type
+    """Workers from a process without threads: a fork of one with threads may inherit a held lock.
+
+    Whoever has loaded a runtime or JAX beside torch has many.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 def _as_it_is(batch: Any) -> Any:  # noqa: ANN401  # torch types it as a list of examples
