@@ -14,6 +14,9 @@ check: lint types tests
 
 bench:
 	$(BIN)/python tests/bench/conversion_time.py
+	$(BIN)/python tests/bench/integer_speed.py
+	$(BIN)/python tests/bench/qat_speed.py
+	$(BIN)/python tests/bench/integer_accuracy.py --data "$(EDGESE_DATA)/imagenet-ccby/labels.csv"
 
 setup: $(VENV)/.installed
 

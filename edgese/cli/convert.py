@@ -208,6 +208,8 @@ def show_outcomes(outcomes: "Sequence[ConversionOutcome]") -> None:
     for outcome in outcomes:
         if outcome.parity is not None and outcome.parity.verdict == "not_run":
             ui.note(f"{outcome.target}: {outcome.parity.reason}")
+        if outcome.collapse:
+            ui.note(f"{outcome.target}: COLLAPSED: {outcome.collapse}. Do not ship it.")
         if outcome.error:
             ui.note(f"{outcome.target}: {outcome.error}")
             if outcome.hint:

@@ -10,7 +10,14 @@ from edgese.cli.parsing import resolution_of
 from edgese.errors import ConfigError
 
 if TYPE_CHECKING:
-    from edgese.records.quantization import QuantizedProgram
+    from collections.abc import Sequence
+
+    from edgese.records.ladder import Ladder
+    from edgese.records.quantization import LayerCost, QuantizedProgram
+
+AUTO: Final = "auto"
+# Layers that are worth a look; --json has all.
+_SHOWN: Final = 15
 
 EXAMPLE: Final = "Example: edgese quantize efficientnet_lite0 --weights imagenet --data pictures"
 
@@ -34,7 +41,24 @@ def quantize(
         str | None,
         typer.Option(help="A .safetensors or .pth file, 'imagenet', or 'none' for random ones."),
     ] = None,
-    recipe: Annotated[str, typer.Option(help="An integer recipe.")] = "int8",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="An integer recipe, or 'auto': the cheapest that loses no more than "
+            "--max-drop on --judge."
+        ),
+    ] = "int8",
+    max_drop: Annotated[float, typer.Option(help="auto: points of top-1 that may be lost.")] = 0.5,
+    judge: Annotated[
+        str | None,
+        typer.Option(help="auto: labelled pictures, others than --data: class folders or a CSV."),
+    ] = None,
+    judge_split: Annotated[
+        str, typer.Option(help="auto: of --judge, or of --data, only rows with this split.")
+    ] = "",
+    target: Annotated[
+        str, typer.Option(help="auto: whose artifact is judged and timed.")
+    ] = "tflite",
     resolution: Annotated[
         str | None, typer.Option(metavar="N|HxW", help="Input size in pixels.")
     ] = None,
@@ -47,6 +71,13 @@ def quantize(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the interrupted training in --out.")
     ] = False,
+    analyze: Annotated[
+        bool,
+        typer.Option(
+            "--analyze",
+            help="Also quantize each layer alone: what it costs at the output, and why.",
+        ),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the program.  [default: edgese-out]")
     ] = None,
@@ -57,6 +88,10 @@ def quantize(
     One program then serves every target with the same integers: give the .pt2 file to `edgese
     convert`. Its manifest lists the calibration pictures with their hashes. How close it is to the
     float network is measured on those pictures; `edgese evaluate` measures the artifacts on others.
+
+    --recipe auto climbs a ladder and stops at the first artifact that holds: plain post-training
+    quantization, better ranges and corrections, the costliest layers in float where the target
+    keeps its speed, quantization-aware training. It ends with 1 where none holds.
     """
     from edgese.cli import ui
     from edgese.quantization import api
@@ -68,11 +103,44 @@ def quantize(
             "try things out, --data embedded.",
         )
     model = project.subject(subject)
+    named = weights or project.weights(model)
+    if recipe == AUTO:
+        from edgese.quantization.ladder import climb
+
+        if judge is None and not judge_split:
+            raise ConfigError(
+                "No pictures were named to judge by.",
+                hint="Give --judge DATA, labelled and others than --data, or --judge-split.",
+            )
+        with ui.quiet_libraries(), ui.bars([model]) as show:
+            ladder = climb(
+                model,
+                data,
+                judged_on=judge or data,
+                weights=named,
+                split=split,
+                judged_split=judge_split,
+                target=target,
+                max_drop=max_drop,
+                resolution=resolution_of(resolution),
+                classes=classes,
+                epochs=epochs,
+                resume=resume,
+                out=out or project.out(),
+                progress=lambda stage, fraction: show(model, stage, fraction),
+            )
+        if json:
+            ui.echo_json(ladder)
+        else:
+            show_ladder(ladder)
+        if not ladder.chosen:
+            raise typer.Exit(1)
+        return
     with ui.quiet_libraries(), ui.bars([model]) as show:
         made = api.quantize(
             model,
             data,
-            weights=weights or project.weights(model),
+            weights=named,
             recipe=recipe,
             split=split,
             resolution=resolution_of(resolution),
@@ -80,6 +148,7 @@ def quantize(
             batch=batch,
             epochs=epochs,
             resume=resume,
+            analyze=analyze,
             out=out or project.out(),
             progress=lambda stage, fraction: show(model, stage, fraction),
         )
@@ -109,4 +178,80 @@ def show_program(made: "QuantizedProgram") -> None:
         ],
         left=2,
         last_left=True,
+    )
+    if made.collapse:
+        ui.note(f"COLLAPSED: {made.collapse}.")
+        ui.note(
+            "  Do not ship it: --analyze tells which layers are at fault, and --recipe int8-qat"
+        )
+        ui.note("  trains them to get used to integers.")
+    if made.layers:
+        show_layers(made.layers[:_SHOWN])
+
+
+def show_ladder(ladder: "Ladder") -> None:
+    """The rungs of a ladder, and the program that was chosen."""
+    from edgese.cli import ui
+
+    ui.echo(
+        f"{ladder.model} in fp32: {ui.percent(ladder.reference.share, 2)} of "
+        f"{ladder.reference.of} pictures; at most {ladder.max_drop:g} points may be lost."
+    )
+    ui.table(
+        (
+            "rung",
+            "verdict",
+            "top-1",
+            "lost",
+            "McNemar p",
+            "same top-1",
+            "KL",
+            "latency",
+            "time",
+            "in float",
+        ),
+        [
+            (
+                rung.recipe.name,
+                rung.verdict,
+                ui.percent(rung.top1.share, 2),
+                f"{rung.drop:.2f} points",
+                f"{rung.agreement.p_value:.3f}",
+                f"{rung.agreement.same_top1} of {rung.agreement.pictures}",
+                "-" if rung.agreement.kl is None else f"{rung.agreement.kl:.4f}",
+                f"{rung.latency_ms:.2f} ms",
+                f"{rung.seconds:.0f} s",
+                ", ".join(rung.kept_float) or "-",
+            )
+            for rung in ladder.rungs
+        ],
+        left=2,
+        last_left=True,
+    )
+    if ladder.chosen:
+        ui.echo(f"{ladder.chosen} holds.")
+    else:
+        ui.note("No rung holds; the programs and artifacts of all are there.")
+        ui.note("  Allow a larger --max-drop, give more pictures, or train for more --epochs.")
+
+
+def show_layers(layers: "Sequence[LayerCost]") -> None:
+    """What layers cost alone, the costliest first."""
+    from edgese.cli import ui
+
+    ui.table(
+        ("layer", "operator", "part", "cause", "detail", "SQNR alone", "KL alone"),
+        [
+            (
+                row.layer,
+                row.operator,
+                row.part,
+                row.cause,
+                row.detail,
+                f"{row.sqnr_db:.1f} dB",
+                "-" if row.kl is None else f"{row.kl:.5f}",
+            )
+            for row in layers
+        ],
+        left=5,
     )

@@ -77,7 +77,9 @@ def quantize_program(
             pictures=pictures,
             weights=weights,
             quantization=Quantization(
-                calibration=integer.pictures.calibration, fidelity=made.fidelity
+                calibration=integer.pictures.calibration,
+                fidelity=made.fidelity,
+                collapse=made.collapse if weights.trained else "",
             ),
             folder=folder,
         )

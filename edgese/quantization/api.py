@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 import edgese
 from edgese import catalog, store
 from edgese.conversion.integer import Integer, exported_with_pictures
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 OUT: Final = Path("edgese-out")
 RECIPE: Final = "int8"
+# Pictures that layers are analysed on: each layer's share of the noise shows on few.
+_ANALYSED: Final = 16
 
 
 def quantize(
@@ -38,7 +42,7 @@ def quantize(
     data: str | Path,
     *,
     weights: str | Path | None = None,
-    recipe: str = RECIPE,
+    recipe: str | Recipe = RECIPE,
     split: str = "",
     resolution: int | tuple[int, int] | None = None,
     classes: int | None = None,
@@ -49,6 +53,7 @@ def quantize(
     batch: int = 1,
     epochs: float | None = None,
     resume: bool = False,
+    analyze: bool = False,
     out: str | Path = OUT,
     progress: Progress | None = None,
 ) -> QuantizedProgram:
@@ -65,7 +70,7 @@ def quantize(
         data: calibration pictures: a folder, a CSV with a column file, or "embedded". No labels are
             needed.
         weights: a file, "imagenet" or "none"; not for a module.
-        recipe: an integer one.
+        recipe: an integer one, or its name.
         split: of a CSV with a column split, only this one.
         resolution: side, or height and width, in pixels; None for the model's own.
         classes: outputs of the classifier; None for the model's own.
@@ -74,6 +79,7 @@ def quantize(
         batch: pictures that the program takes at once.
         epochs: of a recipe that trains; None for its own number.
         resume: goes on with the training that was interrupted in ``out``.
+        analyze: also quantizes each layer alone, to tell what it costs and why.
         out: folder for the program and its manifest; a training has a folder of its own in it.
 
     Raises:
@@ -87,7 +93,7 @@ def quantize(
     """
     from edgese.quantization.ptq import quantized
 
-    chosen = integer_recipe(recipe)
+    chosen = integer_recipe(recipe) if isinstance(recipe, str) else recipe
     found = find_subject(
         subject,
         weights=weights,
@@ -118,8 +124,21 @@ def quantize(
     made = quantized(program, chosen, pictures, said)
     if training is not None:
         made = _trained(program, made, pictures, found, integer, training, said)
-    quantization = Quantization(calibration=integer.pictures.calibration, fidelity=made.fidelity)
-    return stored(made, found, info, chosen, quantization, batch=batch, folder=folder)
+    quantization = Quantization(
+        calibration=integer.pictures.calibration,
+        fidelity=made.fidelity,
+        collapse=made.collapse if info.trained else "",
+    )
+    kept = stored(made, found, info, chosen, quantization, batch=batch, folder=folder)
+    if not analyze:
+        return kept
+    from edgese.quantization.analysis import analysed
+
+    some = pictures[:: max(1, len(pictures) // _ANALYSED)][:_ANALYSED]
+    layers = analysed(
+        made.module, made.plan, some, lambda done: said("quantize each layer alone", done)
+    )
+    return msgspec.structs.replace(kept, layers=layers)
 
 
 @dataclass(frozen=True)
@@ -276,6 +295,7 @@ def stored(
         size_bytes=manifest.size_bytes,
         calibrated_on=len(quantization.calibration.pictures) or quantization.fidelity.pictures,
         fidelity=quantization.fidelity,
+        collapse=quantization.collapse,
     )
 
 

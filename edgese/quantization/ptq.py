@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 BATCH: Final = 8
 # Corrections match means over pictures and places, and hold a layer's output for all at once.
 _CORRECTED: Final = 96
+# Below this share of pictures with the same first class, something is broken, not coarse.
+_COLLAPSED: Final = 0.7
 _RESHAPES: Final = (torch.ops.aten.view.default, torch.ops.aten.reshape.default)
 
 Stage = Callable[[str, float], None]
@@ -42,12 +44,14 @@ class Quantized:
         plan: the grids.
         program: module and plan as the program that every target takes.
         fidelity: of the program, on calibration pictures.
+        collapse: what `collapse` says of it.
     """
 
     module: fx.GraphModule
     plan: Plan
     program: "ExportedProgram"
     fidelity: Fidelity
+    collapse: str
 
 
 def quantized(
@@ -93,7 +97,11 @@ def quantized(
         made = weights_only(module, plan, shape)
         found = outputs(made.module(check_guards=False), pictures, shape[0])
         return Quantized(
-            module=module, plan=plan, program=made, fidelity=fidelity(found, reference)
+            module=module,
+            plan=plan,
+            program=made,
+            fidelity=fidelity(found, reference),
+            collapse=collapse(found, reference),
         )
     if (how.bias_correction or how.norm_reestimation) and batch == BATCH:
         on_stage("correct the statistics", 0.0)
@@ -128,6 +136,7 @@ def finished(
         plan=plan,
         program=quantized_program(module, plan, shape),
         fidelity=fidelity(found, reference),
+        collapse=collapse(found, reference),
     )
 
 
@@ -160,6 +169,24 @@ def fidelity(found: "NDArray[np.float32]", reference: "NDArray[np.float32]") -> 
         kl=mean_kl(found, reference),
         top1_agreement=float(np.mean(found.argmax(1) == reference.argmax(1))),
     )
+
+
+def collapse(found: "NDArray[np.float32]", reference: "NDArray[np.float32]") -> str:
+    """Why a quantized network must not be shipped; "" where these outputs show no collapse.
+
+    Quantization that goes wrong does not lose a point or two: gates shut, a range is a hundred
+    times too wide, and what is left answers one class for everything.
+
+    Args:
+        found, reference: (pictures, classes).
+    """
+    same = float(np.mean(found.argmax(1) == reference.argmax(1)))
+    answers, expected = (len(np.unique(of.argmax(1))) for of in (found, reference))
+    if expected > 1 and answers <= expected / 2:
+        return f"it answers {answers} classes where the float network answers {expected}"
+    if same < _COLLAPSED:
+        return f"its first class is the float network's on {same:.0%} of the pictures alone"
+    return ""
 
 
 def _input_shape(module: fx.GraphModule) -> tuple[int, ...]:

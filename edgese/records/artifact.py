@@ -274,6 +274,8 @@ class ConversionOutcome(Record, frozen=True):
         manifest: path of the manifest; "" where it failed.
         seconds: wall time of this target, verification included.
         peak_memory_mb: largest resident memory of its worker process, in MiB; 0 where cached.
+        collapse: of an integer recipe: why the artifact must not be shipped, as far as the
+            calibration pictures tell; "" where they show no collapse.
         error: what went wrong, with its remedy in ``hint``.
         exit_code: of that error; 0 otherwise.
     """
@@ -289,6 +291,7 @@ class ConversionOutcome(Record, frozen=True):
     parity: Parity | None = None
     partitions: int = 0
     outside_operators: int = 0
+    collapse: str = ""
     error: str = ""
     hint: str = ""
     exit_code: int = 0

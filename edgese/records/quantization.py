@@ -80,10 +80,43 @@ class Fidelity(Record, frozen=True):
 
 
 class Quantization(Record, frozen=True):
-    """What made an integer program what it is, beside its recipe."""
+    """What made an integer program what it is, beside its recipe.
+
+    Attributes:
+        collapse: why the program must not be shipped, as far as the calibration pictures tell; ""
+            where they show no collapse.
+    """
 
     calibration: Calibration
     fidelity: Fidelity
+    collapse: str = ""
+
+
+Cause = Literal["weights", "range", "outlier channel", "gate saturation", "rounding"]
+
+
+class LayerCost(Record, frozen=True):
+    """What quantizing one layer alone does to the network's output.
+
+    Attributes:
+        layer: path of the module.
+        operator: what computes there, as in "conv2d".
+        part: its weights, or the grid behind it.
+        sqnr_db: of the network's outputs, signal to the noise that this part alone makes.
+        kl: of the predicted classes, in nats; None where the network has no classes.
+        cause: "weights": coarse steps in some channel. "range": most codes serve few values.
+            "outlier channel": one channel stretches the range of all. "gate saturation": a sigmoid
+            whose inputs lie where it hardly changes. "rounding": none of these.
+        detail: the figures behind it.
+    """
+
+    layer: str
+    operator: str
+    part: Literal["weights", "activations"]
+    sqnr_db: float
+    kl: float | None
+    cause: Cause
+    detail: str
 
 
 class QuantizedProgram(Record, frozen=True):
@@ -93,6 +126,8 @@ class QuantizedProgram(Record, frozen=True):
         program: path of the stored program, a .pt2 file.
         manifest: path of its manifest.
         calibrated_on: how many pictures its grids were found with.
+        collapse: as in `Quantization`.
+        layers: what each layer costs alone, the costliest first; empty where nobody asked.
     """
 
     program: str
@@ -102,3 +137,5 @@ class QuantizedProgram(Record, frozen=True):
     size_bytes: int
     calibrated_on: int
     fidelity: Fidelity
+    collapse: str = ""
+    layers: tuple[LayerCost, ...] = ()

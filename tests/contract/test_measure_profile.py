@@ -352,7 +352,7 @@ import os, time
 class ExecutionMode:
     ORT_SEQUENTIAL = 0
 class SessionOptions:
-    pass
+    def add_session_config_entry(self, name, value): pass
 class Side:
     name, type, shape = "x", "tensor(float)", [1, 3, 4, 4]
 class InferenceSession:

@@ -1,0 +1,53 @@
+"""What ``edgese quantize --recipe auto`` leaves."""
+
+from typing import Literal
+
+from edgese.records.artifact import Recipe
+from edgese.records.base import Record
+from edgese.records.evaluation import Agreement, Proportion
+
+LADDER_SCHEMA = 1
+
+
+class Rung(Record, frozen=True):
+    """One recipe that was tried, and how its artifact did.
+
+    Attributes:
+        program, artifact: their paths.
+        top1: of the artifact, in its runtime.
+        drop: of top-1 from the float artifact, in points; below 0 where it is better.
+        agreement: picture by picture with the float artifact.
+        latency_ms: median on this host, one thread.
+        kept_float: modules whose operators stay in float.
+        seconds: that the rung took.
+        verdict: "drops" too much, "too slow" against plain int8, or "holds".
+    """
+
+    recipe: Recipe
+    program: str
+    artifact: str
+    top1: Proportion
+    drop: float
+    agreement: Agreement
+    latency_ms: float
+    kept_float: tuple[str, ...]
+    seconds: float
+    verdict: Literal["holds", "drops", "too slow"]
+
+
+class Ladder(Record, frozen=True):
+    """The rungs that were climbed.
+
+    Attributes:
+        max_drop: in points, that was allowed.
+        reference: top-1 of the float artifact.
+        chosen: path of the program that holds; "" where none does.
+    """
+
+    model: str
+    target: str
+    max_drop: float
+    reference: Proportion
+    rungs: tuple[Rung, ...]
+    chosen: str
+    schema: int = LADDER_SCHEMA
