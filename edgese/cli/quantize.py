@@ -64,6 +64,16 @@ def quantize(
     ] = None,
     classes: Annotated[int | None, typer.Option(help="Outputs of the classifier.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Examples in one input.")] = 1,
+    train: Annotated[
+        str | None,
+        typer.Option(
+            help="What recipes that train learn from: a folder, a CSV or tar shards.  [default: "
+            "all of --data]"
+        ),
+    ] = None,
+    train_split: Annotated[
+        str, typer.Option(help="Only rows of --train whose column split has this value.")
+    ] = "",
     epochs: Annotated[
         float | None,
         typer.Option(min=0.01, help="Of recipes that train.  [default: the recipe's]"),
@@ -124,6 +134,8 @@ def quantize(
                 max_drop=max_drop,
                 resolution=resolution_of(resolution),
                 classes=classes,
+                train=train,
+                train_split=train_split,
                 epochs=epochs,
                 resume=resume,
                 out=out or project.out(),
@@ -146,6 +158,8 @@ def quantize(
             resolution=resolution_of(resolution),
             classes=classes,
             batch=batch,
+            train=train,
+            train_split=train_split,
             epochs=epochs,
             resume=resume,
             analyze=analyze,

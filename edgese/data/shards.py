@@ -16,8 +16,7 @@ from edgese.data.classes import ClassNames
 from edgese.data.pictures import SUFFIXES, read_picture
 from edgese.data.sources import UNLABELLED
 from edgese.errors import InputError, MissingDependency
-from edgese.records.pictures import LabelledBy
-from edgese.records.training import PicturesInfo
+from edgese.records.pictures import LabelledBy, PicturesInfo
 
 if TYPE_CHECKING:
     import numpy as np

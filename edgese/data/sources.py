@@ -12,8 +12,7 @@ from edgese.data.classes import ClassNames
 from edgese.data.listing import labelled, unlabelled
 from edgese.data.pictures import read_picture
 from edgese.errors import ConfigError, InputError
-from edgese.records.pictures import DataSet
-from edgese.records.training import PicturesInfo
+from edgese.records.pictures import DataSet, PicturesInfo
 
 if TYPE_CHECKING:
     import numpy as np

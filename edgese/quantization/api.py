@@ -15,9 +15,11 @@ from edgese.conversion.integer import Integer, exported_with_pictures
 from edgese.conversion.keys import EXPORTERS, toolchain
 from edgese.conversion.stored import SUFFIX
 from edgese.conversion.subject import Subject, find_subject
+from edgese.data.classes import ClassNames
+from edgese.data.sources import Pictures, find_pictures
 from edgese.errors import ConfigError
 from edgese.protocols import Progress
-from edgese.quantization.pictures import calibration_set
+from edgese.quantization.pictures import EMBEDDED, calibration_set
 from edgese.records.artifact import ProgramManifest, Recipe, WeightsInfo
 from edgese.records.model import ModelSpec, Preprocessing
 from edgese.records.quantization import Quantization, QuantizedProgram
@@ -51,6 +53,8 @@ def quantize(
     labels: Sequence[str] = (),
     name: str | None = None,
     batch: int = 1,
+    train: str | Path | None = None,
+    train_split: str = "",
     epochs: float | None = None,
     resume: bool = False,
     analyze: bool = False,
@@ -77,6 +81,9 @@ def quantize(
         features: leaves the classifier out.
         preprocessing, labels, name: of a module; the first is needed.
         batch: pictures that the program takes at once.
+        train: what a recipe that trains learns from: a folder, a CSV, or tar shards; all of
+            ``data`` by default. Labels are not looked at.
+        train_split: of a CSV with a column split, only this one.
         epochs: of a recipe that trains; None for its own number.
         resume: goes on with the training that was interrupted in ``out``.
         analyze: also quantizes each layer alone, to tell what it costs and why.
@@ -113,7 +120,11 @@ def quantize(
     training = None
     if how.training:
         training = _training(
-            how.training, epochs, integer, folder / f"{found.name}-{chosen.name}-training", resume
+            how.training,
+            epochs,
+            _learnt_from(train or data, train_split if train else split),
+            folder / f"{found.name}-{chosen.name}-training",
+            resume,
         )
     said = progress or _silent
     said("load the weights", 0.0)
@@ -128,6 +139,7 @@ def quantize(
         calibration=integer.pictures.calibration,
         fidelity=made.fidelity,
         collapse=made.collapse if info.trained else "",
+        learnt_from=training.pictures.info if training else None,
     )
     kept = stored(made, found, info, chosen, quantization, batch=batch, folder=folder)
     if not analyze:
@@ -146,25 +158,32 @@ class _Training:
     """A training that is part of a recipe."""
 
     recipe: TrainingRecipe
+    pictures: Pictures
     folder: Path
     resume: bool
+
+
+def _learnt_from(source: str | Path, split: str) -> Pictures:
+    """What a training learns from; the teacher says what is right, so labels do not matter."""
+    if str(source) == EMBEDDED:
+        raise ConfigError(
+            "The embedded pictures are crops of two photographs; nothing can be learnt from them.",
+            hint="Give --data FOLDER, or --train FOLDER, with pictures like those that the network "
+            "will see.",
+        )
+    return find_pictures(str(source), ClassNames(classes=1), split=split, with_labels=False)
 
 
 def _training(
     name: str,
     epochs: float | None,
-    integer: Integer,
+    pictures: Pictures,
     folder: Path,
     resume: bool,  # noqa: FBT001  # one caller
 ) -> _Training:
     from edgese.training.checkpoint import CHECKPOINT
     from edgese.training.plan import adapted
 
-    if not integer.pictures.files:
-        raise ConfigError(
-            "The embedded pictures are crops of two photographs; nothing can be learnt from them.",
-            hint="Give --data FOLDER with pictures like those that the network will see.",
-        )
     started = (folder / CHECKPOINT).is_file()
     if started and not resume:
         raise ConfigError(
@@ -172,7 +191,10 @@ def _training(
             hint="--resume goes on with it; else remove the folder.",
         )
     return _Training(
-        adapted(catalog.training_recipe(name), epochs=epochs), folder, resume and started
+        adapted(catalog.training_recipe(name), epochs=epochs),
+        pictures,
+        folder,
+        resume and started,
     )
 
 
@@ -186,7 +208,6 @@ def _trained(
     said: Progress,
 ) -> "Quantized":
     """The network after its quantization-aware training."""
-    from edgese.data.sources import pictures_of_files
     from edgese.quantization.learning import learnt
     from edgese.training.checkpoint import CHECKPOINT
     from edgese.training.loop import TrainingData
@@ -205,13 +226,12 @@ def _trained(
         )
 
     store.writable_folder(training.folder)
-    chosen = integer.pictures
     result = learnt(
         program,
         made,
         training.recipe,
         TrainingData(
-            train=pictures_of_files(chosen.calibration.source, chosen.files),
+            train=training.pictures,
             val=None,
             preprocessing=subject.card.preprocessing,
         ),
@@ -222,7 +242,7 @@ def _trained(
         depends={
             "model": subject.card.name,
             "weights": subject.weights.sha256 if subject.weights else "a module's own",
-            "calibration": chosen.identity(),
+            "calibration": integer.pictures.identity(),
             "recipe": hashlib.sha256(integer.recipe.to_json().encode()).hexdigest(),
         },
         on_stage=said,

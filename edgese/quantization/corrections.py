@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # A spread that differs by more tells of a channel that is almost constant on these pictures.
 _LARGEST_FACTOR: Final = 1.25
+# Pictures from which on a mean of one number a picture tells more than chance.
+_MANY: Final = 64
 
 
 def corrected(
@@ -37,9 +39,9 @@ def corrected(
     Quantization Through Weight Equalization and Bias Correction", arXiv:1906.04721, section 4.2,
     with measured means).
 
-    Layers that see one place of each picture, such as the two of a squeeze-and-excitation gate, are
-    left as they are: a mean over few numbers is no statistic, and what a gate does to all places of
-    a channel multiplies. They have no BatchNorm either.
+    Layers that see one place of each picture, such as the two of a squeeze-and-excitation gate,
+    have one number a picture to go by. Their means are matched where there are many pictures, and
+    their spreads never: they have no BatchNorm either.
 
     What a grid clips counts with the end that it is clipped to: a range may leave out what costs
     nothing, such as what lies far below 0 before a sigmoid, and the bias must not make up for it.
@@ -54,7 +56,7 @@ def corrected(
     Returns:
         The plan, with the changed scales.
     """
-    ranges = _ranges(module, plan)
+    ranges = _ranges(module, plan, single_places=len(pictures) >= _MANY)
     targets = _float_statistics(module, ranges, pictures, batch)
     matching = _Matching(simulated_module(module, plan), targets, ranges, spread=spread)
     with torch.no_grad():
@@ -77,12 +79,14 @@ def corrected(
     return dataclasses.replace(plan, weights=weights)
 
 
-def _ranges(module: fx.GraphModule, plan: Plan) -> dict[str, tuple[float, float]]:
+def _ranges(
+    module: fx.GraphModule, plan: Plan, *, single_places: bool
+) -> dict[str, tuple[float, float]]:
     """What the grid behind each layer, or behind the clamp that follows it, can hold."""
     behind = plan.grid_behind()
     ranges = {}
     for node in module.graph.nodes:
-        if node.name not in plan.weights or math.prod(node.meta["val"].shape[2:]) == 1:
+        if node.name not in plan.weights or not (single_places or _has_places(node)):
             continue
         end = node if node.name in behind else next(iter(node.users))
         grid = behind[end.name]
@@ -91,6 +95,10 @@ def _ranges(module: fx.GraphModule, plan: Plan) -> dict[str, tuple[float, float]
             (HIGH - grid.zero_point) * grid.scale,
         )
     return ranges
+
+
+def _has_places(node: fx.Node) -> bool:
+    return math.prod(node.meta["val"].shape[2:]) > 1
 
 
 class _Statistics:
@@ -169,7 +177,7 @@ class _Matching(fx.Interpreter):
         mean, deviation = found.result()
         wanted_mean, wanted_deviation = self.targets[n.name]
         factor = torch.ones_like(mean)
-        if self.spread:
+        if self.spread and _has_places(n):
             ratio = wanted_deviation / deviation.clamp_min(1e-12)
             usable = (ratio < _LARGEST_FACTOR) & (ratio > 1 / _LARGEST_FACTOR)
             factor = torch.where(usable, ratio, factor)

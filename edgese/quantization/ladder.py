@@ -19,11 +19,14 @@ from edgese.errors import ConfigError, ConversionError
 from edgese.evaluation.api import evaluate
 from edgese.evaluation.comparison import agreement
 from edgese.measure.api import profile
+from edgese.models.weights import UNTRAINED
 from edgese.protocols import Progress
 from edgese.quantization.api import quantize
 from edgese.records.artifact import ConversionOutcome, Recipe
 from edgese.records.ladder import Ladder, Rung
 from edgese.records.quantization import LayerCost, QuantizedProgram
+from edgese.targets import target_module
+from edgese.targets.requests import check_runtime
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,6 +54,8 @@ class _Climb:
     max_drop: float
     resolution: tuple[int, int] | None
     classes: int | None
+    train: str | Path | None
+    train_split: str
     epochs: float | None
     resume: bool
     out: Path
@@ -65,6 +70,8 @@ class _Climb:
             split=self.split,
             resolution=self.resolution,
             classes=self.classes,
+            train=self.train,
+            train_split=self.train_split,
             epochs=self.epochs if recipe.quantization and recipe.quantization.training else None,
             resume=self.resume,
             analyze=analyze,
@@ -114,6 +121,8 @@ def climb(
     max_drop: float = 0.5,
     resolution: tuple[int, int] | None = None,
     classes: int | None = None,
+    train: str | Path | None = None,
+    train_split: str = "",
     epochs: float | None = None,
     resume: bool = False,
     out: Path | str = "edgese-out",
@@ -128,12 +137,14 @@ def climb(
         split, judged_split: of a CSV with a column split, only this one.
         target: whose artifact is judged and timed, on this host.
         max_drop: of top-1 from the float network, in points.
+        train, train_split: what the training learns from; ``data`` by default.
         epochs: of the training.
         resume: goes on with a training that was interrupted.
 
     Raises:
-        ConfigError: the pictures that judge are those that calibrate, the target cannot be executed
-            here, or the weights are random.
+        ConfigError: the pictures that judge are those that calibrate, there is no such target or it
+            cannot be executed here, or the weights are random.
+        MissingDependency: the target's runtime is not installed.
         As `quantize`, `convert` and `evaluate` do.
     """
     if (str(data), split) == (str(judged_on), judged_split):
@@ -143,6 +154,16 @@ def climb(
         )
     if not max_drop >= 0:
         raise ConfigError(f"A drop of {max_drop:g} points was allowed.", hint="Give 0 or more.")
+    if weights == UNTRAINED:
+        raise ConfigError(
+            "Random weights have no accuracy to lose.", hint="Give --weights FILE or imagenet."
+        )
+    if reason := target_module(target).unavailable():
+        raise ConfigError(
+            f"Artifacts of the target {target} cannot be judged here: {reason}",
+            hint="Every target computes the same integers: judge by another --target.",
+        )
+    check_runtime(target)
     climbing = _Climb(
         model=model,
         weights=weights,
@@ -154,6 +175,8 @@ def climb(
         max_drop=max_drop,
         resolution=resolution,
         classes=classes,
+        train=train,
+        train_split=train_split,
         epochs=epochs,
         resume=resume,
         out=Path(out),
@@ -165,7 +188,6 @@ def climb(
     reference = evaluate(base.artifact, judged_on, split=judged_split, logits=floats)
     rungs: list[Rung] = []
     held: Rung | None = None
-    plain_ms: float | None = None
     for recipe, layers in _rungs(climbing):
         started = time.monotonic()
         made = climbing.quantized(recipe)
@@ -175,13 +197,12 @@ def climb(
         found = evaluate(row.artifact, judged_on, split=judged_split, logits=logits)
         pair = agreement(reference, found, (floats, logits))
         climbing.said(f"{recipe.name}: measure", 0.0)
-        timed = profile([Path(row.artifact)], threads=1, launches=_LAUNCHES)
-        (ms,) = (p.latency.p50_ms for p in timed.profiles)
-        plain_ms = ms if plain_ms is None else plain_ms
+        # What is compared takes turns, since a host is now faster and now slower.
+        beside = [rungs[0].artifact] if layers else []
+        timed = profile([Path(p) for p in (row.artifact, *beside)], threads=1, launches=_LAUNCHES)
+        ms, *plain_ms = (p.latency.p50_ms for p in timed.profiles)
         drop = -100 * pair.top1_difference
-        slow = bool(recipe.quantization and recipe.quantization.keep_float) and (
-            ms > SLOWEST * plain_ms
-        )
+        slow = any(ms > SLOWEST * plain for plain in plain_ms)
         rung = Rung(
             recipe=recipe,
             program=made.program,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # Pictures that run at once: enough to keep the cores busy.
 BATCH: Final = 8
 # Corrections match means over pictures and places, and hold a layer's output for all at once.
-_CORRECTED: Final = 96
+_CORRECTED: Final = 256
 # Below this share of pictures with the same first class, something is broken, not coarse.
 _COLLAPSED: Final = 0.7
 _RESHAPES: Final = (torch.ops.aten.view.default, torch.ops.aten.reshape.default)

@@ -1,4 +1,4 @@
-"""Labelled pictures."""
+"""Pictures, with and without labels."""
 
 import hashlib
 from typing import Literal
@@ -41,3 +41,20 @@ class DataSet(Record, frozen=True):
         """What tells this selection from others: a hash over its files' names and labels."""
         rows = (f"{picture.file}\0{picture.label}\n" for picture in self.pictures)
         return hashlib.sha256("".join(rows).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+class PicturesInfo(Record, frozen=True):
+    """What was trained or validated on.
+
+    Attributes:
+        source: what was named: a folder, a CSV file, tar shards, or "digits".
+        part: which part of it; "" is all.
+        labelled_by: how classes were recognised; None where labels were not asked for.
+        sha256: over the pictures' names and labels.
+    """
+
+    source: str
+    part: str
+    pictures: int
+    labelled_by: LabelledBy | None
+    sha256: str

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from edgese.records.base import Record
+from edgese.records.pictures import PicturesInfo
 
 RangeMethod = Literal["min_max", "percentile", "mse", "fisher"]
 
@@ -85,11 +86,13 @@ class Quantization(Record, frozen=True):
     Attributes:
         collapse: why the program must not be shipped, as far as the calibration pictures tell; ""
             where they show no collapse.
+        learnt_from: the pictures of a quantization-aware training; None where there was none.
     """
 
     calibration: Calibration
     fidelity: Fidelity
     collapse: str = ""
+    learnt_from: PicturesInfo | None = None
 
 
 Cause = Literal["weights", "range", "outlier channel", "gate saturation", "rounding"]

@@ -8,7 +8,7 @@ from edgese.records.artifact import WeightsInfo
 from edgese.records.base import Record
 from edgese.records.evaluation import Proportion
 from edgese.records.model import Fraction, ModelSpec
-from edgese.records.pictures import LabelledBy
+from edgese.records.pictures import PicturesInfo
 
 TRAINING_SCHEMA = 1
 
@@ -335,23 +335,6 @@ class EpochRow(Record, frozen=True):
     val_agreement: float | None
     images_per_s: float
     seconds: float
-
-
-class PicturesInfo(Record, frozen=True):
-    """What was trained or validated on.
-
-    Attributes:
-        source: what was named: a folder, a CSV file, tar shards, or "digits".
-        part: which part of it; "" is all.
-        labelled_by: how classes were recognised; None where labels were not asked for.
-        sha256: over the pictures' names and labels.
-    """
-
-    source: str
-    part: str
-    pictures: int
-    labelled_by: LabelledBy | None
-    sha256: str
 
 
 class TrainingLog(Record, frozen=True):

@@ -147,7 +147,7 @@ def _convolution(lowering: Lowering, node: "fx.Node") -> Value:
     if x.name in lowering.padded:
         x, more = lowering.padded[x.name]
         pads = [own + added for own, added in zip(pads, more, strict=True)]
-    if x.grid and groups == 1 and prod(shape[2:]) > 1 and shape[1] < _TOGETHER:
+    if _is_integer(x, weight) and groups == 1 and prod(shape[2:]) > 1 and shape[1] < _TOGETHER:
         # The colours of a picture, which would be copied into the rows of a matrix product.
         missing = _TOGETHER - shape[1]
         amounts = [0, 0, 0, 0, 0, missing, 0, 0]
@@ -172,7 +172,7 @@ def _linear(lowering: Lowering, node: "fx.Node") -> Value:
         raise refused(node, f"its input has {len(shape_of(source))} dimensions, and not 2")
     batch, features = shape_of(source)
     x = lowering.values[source]
-    if batch == 1 and x.grid and x.shape == (1, features, 1, 1):
+    if batch == 1 and _is_integer(x, weight) and x.shape == (1, features, 1, 1):
         # A convolution over one pixel leaves the features where the one before has put them.
         outputs = shape_of(weight)[0]
         parameters = _weights(lowering, node, x, weight, bias, [outputs, features, 1, 1])
@@ -194,6 +194,11 @@ def _linear(lowering: Lowering, node: "fx.Node") -> Value:
         node.name,
         transB=1,
     )
+
+
+def _is_integer(x: Value, weight: "fx.Node") -> bool:
+    """Whether a layer computes in integers; one that is kept in float may read codes as well."""
+    return x.grid is not None and str(weight.target) == DEQUANTIZE_CHANNELS
 
 
 def _weights(

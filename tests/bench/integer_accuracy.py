@@ -1,12 +1,12 @@
 """Accuracy and parity of int8 artifacts on real photographs, in every runtime.
 
 Usage: python tests/bench/integer_accuracy.py --data LABELS.csv [--recipes int8 int8-qat]
-           [--model NAME WEIGHTS ...]
+           [--model NAME WEIGHTS ...] [--train PICTURES] [--epochs N]
 
-Calibrated (and trained) on the split "calibration", judged on "test". For each artifact: top-1 and
-McNemar's exact p against the float network, the mean KL divergence from it, the share of outputs
-within one step of the quantized program computed in exact integers, and on how many pictures the
-runtimes, and the program, differ in the first class.
+Calibrated (and, without --train, trained) on the split "calibration", judged on "test". For each
+artifact: top-1 and McNemar's exact p against the float network, the mean KL divergence from it, the
+share of outputs within one step of the quantized program computed in exact integers, and on how
+many pictures the runtimes, and the program, differ in the first class.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgese import agreement, convert, evaluate, quantize
+from edgese import agreement, catalog, convert, evaluate, quantize
 from edgese.conversion.integer import load_program
 from edgese.quantization.integers import integer_outputs
 
@@ -37,28 +37,39 @@ def main() -> None:
         metavar=("NAME", "WEIGHTS"),
         help="may be given several times  [default: efficientnet_lite0 imagenet]",
     )
+    parser.add_argument("--train", help="what recipes that train learn from")
+    parser.add_argument("--epochs", type=float, help="of recipes that train")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
     print(f"{platform.platform()}, {os.cpu_count()} CPUs, Python {platform.python_version()}")
     figures = []
     for model, weights in options.model or [("efficientnet_lite0", "imagenet")]:
         with tempfile.TemporaryDirectory() as folder:
-            figures += judged(model, weights, options.data, options.recipes, Path(folder))
+            figures += judged(model, weights, options, Path(folder))
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2))
 
 
 def judged(
-    model: str, weights: str, data: Path, recipes: list[str], folder: Path
+    model: str, weights: str, options: argparse.Namespace, folder: Path
 ) -> list[dict[str, object]]:
     """The figures of one network."""
+    data = options.data
     floats: dict[str, np.ndarray] = {}
     reference = evaluate(model, data, weights=weights, split="test", logits=floats)
     print(f"\n{model}: fp32 {reference.top1.share:.2%} of {reference.pictures} pictures")
     figures = []
-    for recipe in recipes:
+    for recipe in options.recipes:
+        learns = catalog.recipe(recipe).quantization.training
         made = quantize(
-            model, data, weights=weights, split="calibration", recipe=recipe, out=folder
+            model,
+            data,
+            weights=weights,
+            split="calibration",
+            recipe=recipe,
+            train=options.train if learns else None,
+            epochs=options.epochs if learns else None,
+            out=folder,
         )
         print(f"  {recipe}: KL to float on the calibration pictures {made.fidelity.kl:.4f}")
         rows = convert(made.program, TARGETS, out=folder, pictures=None)

@@ -4,7 +4,9 @@
     EDGESE_DATA=... python tests/bench/train_cifar.py --epochs 30 --seeds 0 1
 
 The pictures are $EDGESE_DATA/cifar10-jpeg/cifar10_jpeg.npz: CIFAR-10 re-encoded as JPEG, so the
-accuracies are below the published ones. They are packed into tar shards first. Every training goes
+accuracies are below the published ones. They are packed into tar shards first; pictures/labels.csv
+has the test pictures, and 512 of those trained on as the split "calibration", for
+integer_accuracy.py. Every training goes
 into its own folder and is resumed where the script is started again. The test pictures are looked
 at once, in the end. Not part of the test suite: it takes hours on a CPU.
 """
@@ -43,6 +45,7 @@ from edgese.training.plan import adapted
 from edgese.training.processes import alone
 
 TRAIN_SHARDS, TEST_SHARDS = 10, 2
+CALIBRATION = 512
 # A picture has 3 KB; this many fill a batch without filling the memory.
 JUDGED_AT_ONCE = 500
 Rights = np.ndarray[Any, np.dtype[np.bool_]]
@@ -52,6 +55,7 @@ def main() -> None:
     """Packs, trains what is not yet trained, and compares."""
     arguments = parsed()
     shards = packed(arguments.out / "shards")
+    unpacked(arguments.out / "pictures")
     if arguments.estimate:
         estimate(arguments, shards)
         return
@@ -79,13 +83,36 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def archive() -> Path:
+    """Where the pictures come from."""
+    return Path(os.environ["EDGESE_DATA"], "cifar10-jpeg", "cifar10_jpeg.npz")
+
+
+def unpacked(folder: Path) -> None:
+    """Files of the pictures that artifacts are calibrated and judged on."""
+    if folder.is_dir():
+        return
+    partial = folder.with_name(f"{folder.name}.part")
+    partial.mkdir(parents=True, exist_ok=True)
+    rows = ["file,label,split"]
+    with np.load(archive()) as content:
+        for part, split, count in (("train", "calibration", CALIBRATION), ("test", "test", None)):
+            labels = content[f"{part}_labels"].tolist()[:count]
+            data, offsets = content[f"{part}_bytes"].tobytes(), content[f"{part}_offsets"]
+            for number, label in enumerate(labels):
+                name = f"{part}-{number:05d}.jpg"
+                (partial / name).write_bytes(data[offsets[number] : offsets[number + 1]])
+                rows.append(f"{name},{label},{split}")
+    (partial / "labels.csv").write_text("\n".join(rows) + "\n")
+    partial.rename(folder)
+
+
 def packed(folder: Path) -> Path:
     """The archive as tar shards, made where they are not there yet."""
     if folder.is_dir():
         return folder
-    archive = Path(os.environ["EDGESE_DATA"], "cifar10-jpeg", "cifar10_jpeg.npz")
     partial = folder.with_name(f"{folder.name}.part")
-    with np.load(archive) as content:
+    with np.load(archive()) as content:
         for part, shards in (("train", TRAIN_SHARDS), ("test", TEST_SHARDS)):
             (partial / part).mkdir(parents=True, exist_ok=True)
             write_shards(partial / part, part, content, shards)

@@ -1,7 +1,11 @@
 """`edgese quantize`, and integer recipes of `edgese convert`."""
 
 import json
+import os
+import signal
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,11 +14,12 @@ from edgese import store
 from edgese.__main__ import run
 from edgese.errors import ConfigError, InputError, OutputError, StoreError
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 pytest.importorskip("ai_edge_litert")
 
-from edgese import convert, evaluate, quantize
-from edgese.records.artifact import Manifest, ProgramManifest, TargetOptions
+from edgese import catalog, convert, evaluate, quantize  # noqa: E402
+from edgese.quantization.qat import LearntGrids  # noqa: E402
+from edgese.records.artifact import Manifest, ProgramManifest, TargetOptions  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SPEC = """
@@ -280,6 +285,85 @@ def test_a_training_that_follows_the_float_network_brings_the_program_closer(pla
     assert "checkpoint.pt" not in logs
     (row,) = convert(after["program"], "onnxruntime")
     assert row.parity.max_abs_diff == 0
+
+
+class InterruptedAt(LearntGrids):
+    """Presses Ctrl-C in the middle of a step."""
+
+    def before_step(self, student, step, steps):
+        """See `Extension`."""
+        super().before_step(student, step, steps)
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interrupted_training_resumes_to_the_same_program(place, monkeypatch):
+    def made(out, **more):
+        return quantize(
+            "tiny.toml",
+            place / "pictures",
+            weights="none",
+            recipe="int8-qat",
+            epochs=16,
+            out=place / out,
+            **more,
+        )
+
+    whole = made("a")
+    with monkeypatch.context() as patched:
+        patched.setattr("edgese.quantization.learning.LearntGrids", InterruptedAt)
+        with pytest.raises(KeyboardInterrupt):
+            made("b")
+    assert not list((place / "b").glob("*.pt2*"))
+    with pytest.raises(ConfigError, match="was interrupted"):
+        made("b")
+    parts = made("b", resume=True)
+    first, second = (torch.export.load(place / of.program).state_dict for of in (whole, parts))
+    assert first.keys() == second.keys()
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+    assert parts.fidelity == whole.fidelity
+
+
+def test_a_training_takes_all_pictures_or_others(place):
+    others = place / "others"
+    others.mkdir()
+    for index in range(20):
+        picture(others / f"{index}.png", 100 + index)
+    how = catalog.recipe("int8-qat")
+    few = msgspec.structs.replace(
+        how, quantization=msgspec.structs.replace(how.quantization, pictures=8)
+    )
+
+    def learnt_from(**more):
+        made = quantize(
+            "tiny.toml", place / "pictures", weights="none", recipe=few, epochs=1, **more
+        )
+        manifest = ProgramManifest.from_json(Path(made.manifest).read_bytes(), made.manifest)
+        assert len(manifest.quantization.calibration.pictures) == 8
+        return manifest.quantization.learnt_from
+
+    assert learnt_from().pictures == 12
+    found = learnt_from(train=others)
+    assert (found.source, found.pictures, found.labelled_by) == (str(others), 20, None)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["stages.0.0.*", "stages.0.1.branch.se*", "classifier*", "stem*"]
+)
+def test_what_is_kept_in_float_computes_the_same_in_every_runtime(pattern, place):
+    how = catalog.recipe("int8")
+    mixed = msgspec.structs.replace(
+        how,
+        name="int8-mixed",
+        quantization=msgspec.structs.replace(how.quantization, keep_float=(pattern,)),
+    )
+    made = quantize("tiny.toml", place / "pictures", weights="none", recipe=mixed)
+    rows = convert(made.program, ["tflite", "onnxruntime", "executorch", "coreml"])
+    assert [row.error for row in rows] == [""] * 4
+    for row in rows[:3]:
+        # An output in float has no grid to count steps of.
+        floats = pattern.startswith("classifier")
+        assert row.parity.sqnr_db > 40 if floats else row.parity.within_step > 0.99
 
 
 def test_an_untrained_program_is_not_judged(place, program):
