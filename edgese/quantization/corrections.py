@@ -98,7 +98,8 @@ def _ranges(
 
 
 def _has_places(node: fx.Node) -> bool:
-    return math.prod(node.meta["val"].shape[2:]) > 1
+    shape: tuple[int, ...] = node.meta["val"].shape
+    return math.prod(shape[2:]) > 1
 
 
 class _Statistics:
