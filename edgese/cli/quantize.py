@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from edgese.records.ladder import Ladder
     from edgese.records.quantization import LayerCost, QuantizedProgram
 
+PLAIN: Final = "int8"
+TRAINED: Final = "int8-qat"
 AUTO: Final = "auto"
 # Layers that are worth a look; --json has all.
 _SHOWN: Final = 15
@@ -47,7 +49,11 @@ def quantize(
             help="An integer recipe, or 'auto': the cheapest that loses no more than "
             "--max-drop on --judge."
         ),
-    ] = "int8",
+    ] = PLAIN,
+    qat: Annotated[
+        bool,
+        typer.Option("--qat", help="Quantization-aware training: short for --recipe int8-qat."),
+    ] = False,
     max_drop: Annotated[float, typer.Option(help="auto: points of top-1 that may be lost.")] = 0.5,
     judge: Annotated[
         str | None,
@@ -112,6 +118,13 @@ def quantize(
             hint="Give --data FOLDER with pictures like those that the network will see, or, to "
             "try things out, --data embedded.",
         )
+    if qat:
+        if recipe not in (PLAIN, TRAINED):
+            raise ConfigError(
+                f"--qat stands for the recipe {TRAINED}, and --recipe names {recipe}.",
+                hint="Leave one of them out.",
+            )
+        recipe = TRAINED
     model = project.subject(subject)
     named = weights or project.weights(model)
     if recipe == AUTO:
@@ -195,9 +208,7 @@ def show_program(made: "QuantizedProgram") -> None:
     )
     if made.collapse:
         ui.note(f"COLLAPSED: {made.collapse}.")
-        ui.note(
-            "  Do not ship it: --analyze tells which layers are at fault, and --recipe int8-qat"
-        )
+        ui.note("  Do not ship it: --analyze tells which layers are at fault, and --qat")
         ui.note("  trains them to get used to integers.")
     if made.layers:
         show_layers(made.layers[:_SHOWN])

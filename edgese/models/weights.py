@@ -118,8 +118,7 @@ def save_weights(network: "Network", path: Path) -> None:
     Raises:
         OutputError: the place cannot be written.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     metadata = {
@@ -129,9 +128,10 @@ def save_weights(network: "Network", path: Path) -> None:
     }
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        save_file(tensors, part, metadata)
+        # save_file would leave a file that nobody else may read.
+        part.write_bytes(save(tensors, metadata))
         part.replace(path)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         raise OutputError(
             f"The weights cannot be written to {path}: {error}",
             hint="Give a folder that exists, can be written and has room.",

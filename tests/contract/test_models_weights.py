@@ -231,3 +231,10 @@ def test_features_need_no_classifier(tmp_path, state, network):
     with torch.no_grad():
         expected, actual = network(pictures), network.classifier(features(pictures))
     torch.testing.assert_close(actual, expected)
+
+
+def test_saved_weights_can_be_read_by_whoever_may_read_other_files(tmp_path):
+    save_weights(build(find_model("resnet20_small")), tmp_path / "weights.safetensors")
+    (tmp_path / "other").write_bytes(b"")
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1
