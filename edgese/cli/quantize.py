@@ -161,6 +161,11 @@ def quantize(
         if not ladder.chosen:
             raise typer.Exit(1)
         return
+    if judge is not None or judge_split:
+        raise ConfigError(
+            f"Pictures to judge by were named, and the recipe {recipe} is not judged.",
+            hint="--judge goes with --recipe auto; `edgese evaluate` judges artifacts.",
+        )
     with ui.quiet_libraries(), ui.bars([model]) as show:
         made = api.quantize(
             model,

@@ -90,7 +90,8 @@ def quantize(
         out: folder for the program and its manifest; a training has a folder of its own in it.
 
     Raises:
-        ConfigError: something asked for does not exist, or the recipe is no integer one.
+        ConfigError: something asked for does not exist or does not go with the recipe, or the
+            recipe is no integer one.
         InputError: weights or pictures are missing, damaged, too few or of one colour.
         ConversionError: torch cannot export the model, or an operator has no integer form.
         MissingDependency: the weights' package is not installed.
@@ -114,6 +115,11 @@ def quantize(
     )
     how = chosen.quantization
     assert how is not None  # noqa: S101  # an integer recipe has it
+    if not how.training and (train or train_split or epochs is not None or resume):
+        raise ConfigError(
+            f"The recipe {chosen.name!r} trains nothing, and a training was spoken of.",
+            hint="--train, --epochs and --resume go with a recipe that trains, such as int8-qat.",
+        )
     integer = Integer(recipe=chosen, pictures=calibration_set(data, how.pictures, split))
     folder = Path(out)
     store.writable_folder(folder)
@@ -122,7 +128,7 @@ def quantize(
         training = _training(
             how.training,
             epochs,
-            _learnt_from(train or data, train_split if train else split),
+            learnt_from(train or data, train_split if train else split),
             folder / f"{found.name}-{chosen.name}-training",
             resume,
         )
@@ -163,8 +169,13 @@ class _Training:
     resume: bool
 
 
-def _learnt_from(source: str | Path, split: str) -> Pictures:
-    """What a training learns from; the teacher says what is right, so labels do not matter."""
+def learnt_from(source: str | Path, split: str) -> Pictures:
+    """What a training learns from; the teacher says what is right, so labels do not matter.
+
+    Raises:
+        InputError: nothing there.
+        ConfigError: the embedded pictures, or a split of something that is no CSV.
+    """
     if str(source) == EMBEDDED:
         raise ConfigError(
             "The embedded pictures are crops of two photographs; nothing can be learnt from them.",

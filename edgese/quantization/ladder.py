@@ -21,7 +21,7 @@ from edgese.evaluation.comparison import agreement
 from edgese.measure.api import profile
 from edgese.models.weights import UNTRAINED
 from edgese.protocols import Progress
-from edgese.quantization.api import quantize
+from edgese.quantization.api import learnt_from, quantize
 from edgese.records.artifact import ConversionOutcome, Recipe
 from edgese.records.ladder import Ladder, Rung
 from edgese.records.quantization import LayerCost, QuantizedProgram
@@ -62,6 +62,7 @@ class _Climb:
     said: Progress
 
     def quantized(self, recipe: Recipe, *, analyze: bool = False) -> QuantizedProgram:
+        trains = bool(recipe.quantization and recipe.quantization.training)
         return quantize(
             self.model,
             self.data,
@@ -70,10 +71,10 @@ class _Climb:
             split=self.split,
             resolution=self.resolution,
             classes=self.classes,
-            train=self.train,
-            train_split=self.train_split,
-            epochs=self.epochs if recipe.quantization and recipe.quantization.training else None,
-            resume=self.resume,
+            train=self.train if trains else None,
+            train_split=self.train_split if trains else "",
+            epochs=self.epochs if trains else None,
+            resume=self.resume and trains,
             analyze=analyze,
             out=self.out,
             progress=lambda stage, done: self.said(f"{recipe.name}: {stage}", done),
@@ -143,7 +144,7 @@ def climb(
 
     Raises:
         ConfigError: the pictures that judge are those that calibrate, there is no such target or it
-            cannot be executed here, or the weights are random.
+            cannot be executed here, the weights are random, or nothing can be learnt from ``data``.
         MissingDependency: the target's runtime is not installed.
         As `quantize`, `convert` and `evaluate` do.
     """
@@ -164,6 +165,8 @@ def climb(
             hint="Every target computes the same integers: judge by another --target.",
         )
     check_runtime(target)
+    # The last rung's pictures are looked for before the first one is climbed.
+    learnt_from(train or data, train_split if train else split)
     climbing = _Climb(
         model=model,
         weights=weights,

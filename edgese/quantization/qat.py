@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 aten = torch.ops.aten
-# Grids learn in logarithms of their scales: a step of 1e-3 changes one by a thousandth.
+# Adam moves every number by about the learning rate: a thousandth of a weight. Grids learn in
+# logarithms of their scales, and biases lie around 1, so both may move further.
 GRID_LR: Final = 50.0
+BIAS_LR: Final = 50.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,7 +71,7 @@ class Student:
             weights[name] = held.scales().detach().cpu().numpy()
             set_tensor(module, str(_node(node.args[1]).target), value)
             if len(node.args) > 2 and node.args[2] is not None:
-                bias = self.network.get_parameter(f"{_weight(name)}_bias").detach().cpu()
+                bias = self.network.get_parameter(_bias(name)).detach().cpu()
                 set_tensor(module, str(_node(node.args[2]).target), bias)
         grids = {point.name: self.grids[point.name].grid() for point in self.plan.layout.points}
         return module, dataclasses.replace(self.plan, weights=weights, grids=grids)
@@ -91,16 +93,20 @@ def student(module: fx.GraphModule, plan: Plan) -> Student:
 
 
 class LearntGrids(Extension):
-    """Lets the scales of grids learn at a rate of their own, without weight decay."""
+    """Lets the scales of grids, and biases, learn at rates of their own, without weight decay."""
 
     def groups(self, student: nn.Module) -> Sequence[ParameterGroup]:
-        """The scales of activations; those of weights follow the weights."""
+        """The scales of activations, and the biases; the scales of weights follow the weights."""
         scales = [
             part.log_ratio
             for part in student.modules()
             if isinstance(part, ActivationQuantizer) and part.log_ratio.requires_grad
         ]
-        return (ParameterGroup(parameters=scales, lr_scale=GRID_LR),) if scales else ()
+        biases = [value for name, value in student.named_parameters() if _is_bias(name)]
+        return (
+            ParameterGroup(parameters=scales, lr_scale=GRID_LR),
+            ParameterGroup(parameters=biases, lr_scale=BIAS_LR),
+        )
 
 
 class _Modules:
@@ -131,9 +137,9 @@ class _Modules:
         node.args = (node.args[0], weight, *node.args[2:])
         if len(node.args) < 3 or node.args[2] is None:
             return
-        module.register_parameter(f"{name}_bias", nn.Parameter(tensor_of(module, node.args[2])))
+        module.register_parameter(_bias(node.name), nn.Parameter(tensor_of(module, node.args[2])))
         with module.graph.inserting_before(node):
-            bias = module.graph.get_attr(f"{name}_bias")
+            bias = module.graph.get_attr(_bias(node.name))
             if source is not None:
                 grid = self._held(self.sources[argument(node).name], source)
                 module.add_submodule(f"{name}_rounding", BiasQuantizer(grid, held))
@@ -194,6 +200,14 @@ def _node(argument: object) -> fx.Node:
 
 def _weight(name: str) -> str:
     return f"_weight_{name}"
+
+
+def _bias(name: str) -> str:
+    return f"{_weight(name)}_bias"
+
+
+def _is_bias(name: str) -> bool:
+    return name.startswith("_weight_") and name.endswith("_bias")
 
 
 def _point(name: str) -> str:

@@ -249,6 +249,20 @@ def test_a_truncated_picture_is_named(place):
         ),
         (("convert", "gone.pt2", "-t", "tflite"), 8, "no program gone.pt2"),
         (
+            ("quantize", "tiny.toml", "--data", "pictures", "--qat", "--recipe", "int8-mse"),
+            2,
+            "--qat stands for",
+        ),
+        (("quantize", "tiny.toml", "--data", "pictures", "--judge", "x"), 2, "is not judged"),
+        *(
+            (
+                ("quantize", "tiny.toml", "--weights", "none", "--data", "pictures", *more),
+                2,
+                "trains nothing",
+            )
+            for more in (("--train", "pictures"), ("--epochs", "3"), ("--resume",))
+        ),
+        (
             ("convert", "tiny.toml", "--weights", "none", "-t", "tflite", "--io", "int4"),
             2,
             "'int4' does not exist",

@@ -118,6 +118,7 @@ def test_the_table_is_printed_with_what_was_chosen(place, capsys):
         (("--judge-split", "test", "--target", "coreml"), "judge by another --target"),
         (("--judge-split", "test", "--target", "all"), "'all'"),
         (("--judge-split", "test", "--weights", "none"), "Random weights"),
+        (("--judge-split", "test", "--train", "nowhere"), "nowhere does not exist"),
     ],
 )
 def test_what_cannot_be_judged_is_refused_before_any_work(place, more, said, capsys):
@@ -193,6 +194,7 @@ def test_rungs_are_climbed_until_one_holds(drops, latencies, verdicts, monkeypat
     stairs = Stairs(monkeypatch, dict(zip(names, drops, strict=True)), latencies)
     monkeypatch.setattr(ladder, "Rung", SimpleNamespace)
     monkeypatch.setattr(ladder, "Ladder", SimpleNamespace)
+    monkeypatch.setattr(ladder, "learnt_from", lambda *_: None)
     found = climb("net", "pictures", judged_on="others", max_drop=0.5)
     assert [rung.verdict for rung in found.rungs] == verdicts
     assert tuple(recipe.name for recipe in stairs.asked) == names[: len(verdicts)]
