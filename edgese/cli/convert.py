@@ -205,9 +205,12 @@ def show_outcomes(outcomes: "Sequence[ConversionOutcome]") -> None:
         left=4,
         last_left=True,
     )
+    # A reason that holds for several artifacts of a target is told once.
+    for target, reason in dict.fromkeys(
+        (o.target, o.parity.reason) for o in outcomes if o.parity and o.parity.verdict == "not_run"
+    ):
+        ui.note(f"{target}: {reason}")
     for outcome in outcomes:
-        if outcome.parity is not None and outcome.parity.verdict == "not_run":
-            ui.note(f"{outcome.target}: {outcome.parity.reason}")
         if outcome.collapse:
             ui.note(f"{outcome.target}: COLLAPSED: {outcome.collapse}. Do not ship it.")
         if outcome.error:
