@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgese import store
+from edgese import project, store
 from edgese.__main__ import run
 from edgese.errors import ConfigError, InputError, OutputError, StoreError
 
@@ -287,9 +287,20 @@ def test_a_full_disk_leaves_nothing(place, monkeypatch):
     assert list((place / "out").iterdir()) == []
 
 
-def test_a_training_that_follows_the_float_network_brings_the_program_closer(place, capsys):
-    # Grids that clip one value in twenty leave something to learn, and these rates learn it fast.
+@pytest.fixture
+def own_project(place):
+    """A folder with an edgese.toml, and so with recipes of its own; a process asks for it once."""
     (place / "edgese.toml").write_text("")
+    project.root.cache_clear()
+    project.defaults.cache_clear()
+    yield place
+    project.root.cache_clear()
+    project.defaults.cache_clear()
+
+
+def test_a_training_that_follows_the_float_network_brings_the_program_closer(own_project, capsys):
+    # Grids that clip one value in twenty leave something to learn, and these rates learn it fast.
+    place = own_project
     for folder in ("recipes", "training"):
         (place / "calibration" / folder).mkdir(parents=True)
     clipped = """
