@@ -128,7 +128,7 @@ def quantize(
         training = _training(
             how.training,
             epochs,
-            learnt_from(train or data, train_split if train else split),
+            learnt_from(train, train_split, data, split),
             folder / f"{found.name}-{chosen.name}-training",
             resume,
         )
@@ -169,20 +169,31 @@ class _Training:
     resume: bool
 
 
-def learnt_from(source: str | Path, split: str) -> Pictures:
+def learnt_from(
+    train: str | Path | None, train_split: str, data: str | Path, split: str
+) -> Pictures:
     """What a training learns from; the teacher says what is right, so labels do not matter.
+
+    Args:
+        train, train_split: what was named for it; ``data`` and ``split`` where nothing was.
 
     Raises:
         InputError: nothing there.
-        ConfigError: the embedded pictures, or a split of something that is no CSV.
+        ConfigError: the embedded pictures, or a split of nothing, or of something that is no CSV.
     """
+    if train_split and not train:
+        raise ConfigError(
+            f"The split {train_split!r} of no pictures to learn from was asked for.",
+            hint="Give --train CSV beside --train-split; without, --split holds for both.",
+        )
+    source, part = (train, train_split) if train else (data, split)
     if str(source) == EMBEDDED:
         raise ConfigError(
             "The embedded pictures are crops of two photographs; nothing can be learnt from them.",
             hint="Give --data FOLDER, or --train FOLDER, with pictures like those that the network "
             "will see.",
         )
-    return find_pictures(str(source), ClassNames(classes=1), split=split, with_labels=False)
+    return find_pictures(str(source), ClassNames(classes=1), split=part, with_labels=False)
 
 
 def _training(

@@ -166,7 +166,7 @@ def climb(
         )
     check_runtime(target)
     # The last rung's pictures are looked for before the first one is climbed.
-    learnt_from(train or data, train_split if train else split)
+    learnt_from(train, train_split, data, split)
     climbing = _Climb(
         model=model,
         weights=weights,

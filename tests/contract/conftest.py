@@ -7,6 +7,33 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+TINY = """
+name = "tiny"
+family = "mine"
+classes = 4
+activation = "silu"
+
+[stem]
+channels = [8]
+
+[[stages]]
+block = "mbconv"
+channels = 8
+depth = 2
+expansion = 2
+se = { reduction = 4 }
+
+[preprocessing]
+height = 32
+width = 32
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_spec():
+    """The spec file of a network with gates and SiLU that is made in no time; 32 x 32 pixels."""
+    return TINY
+
 
 @pytest.fixture
 def peak_allocation():

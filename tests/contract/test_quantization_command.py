@@ -22,26 +22,6 @@ from edgese.quantization.qat import LearntGrids  # noqa: E402
 from edgese.records.artifact import Manifest, ProgramManifest, TargetOptions  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-SPEC = """
-name = "tiny"
-family = "mine"
-classes = 4
-activation = "silu"
-
-[stem]
-channels = [8]
-
-[[stages]]
-block = "mbconv"
-channels = 8
-depth = 2
-expansion = 2
-se = {{ reduction = 4 }}
-
-[preprocessing]
-height = {side}
-width = {side}
-"""
 
 
 def picture(path, seed, *, plain=False):
@@ -51,10 +31,10 @@ def picture(path, seed, *, plain=False):
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def place(tmp_path, tiny_spec, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EDGESE_CACHE_DIR", str(tmp_path / "cache"))
-    (tmp_path / "tiny.toml").write_text(SPEC.format(side=32))
+    (tmp_path / "tiny.toml").write_text(tiny_spec)
     (tmp_path / "pictures").mkdir()
     for index in range(12):
         picture(tmp_path / "pictures" / f"{index}.png", index)
@@ -254,6 +234,14 @@ def test_a_truncated_picture_is_named(place):
             "--qat stands for",
         ),
         (("quantize", "tiny.toml", "--data", "pictures", "--judge", "x"), 2, "is not judged"),
+        (
+            (
+                *("quantize", "tiny.toml", "--weights", "none", "--data", "pictures"),
+                *("--qat", "--train-split", "train"),
+            ),
+            2,
+            "The split 'train' of no pictures",
+        ),
         *(
             (
                 ("quantize", "tiny.toml", "--weights", "none", "--data", "pictures", *more),

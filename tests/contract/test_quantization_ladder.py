@@ -22,30 +22,10 @@ from edgese.quantization.ladder import climb, costliest  # noqa: E402
 from edgese.records.quantization import LayerCost  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-SPEC = """
-name = "tiny"
-family = "mine"
-classes = 4
-activation = "silu"
-
-[stem]
-channels = [8]
-
-[[stages]]
-block = "mbconv"
-channels = 8
-depth = 2
-expansion = 2
-se = { reduction = 4 }
-
-[preprocessing]
-height = 32
-width = 32
-"""
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory):
+def shop(tmp_path_factory, tiny_spec):
     """A folder with a spec, weights, pictures to calibrate on, and others with labels.
 
     The labels are what the float network says, so that it is right on all.
@@ -53,7 +33,7 @@ def shop(tmp_path_factory):
     from safetensors.torch import save_file
 
     place = tmp_path_factory.mktemp("ladder")
-    (place / "tiny.toml").write_text(SPEC)
+    (place / "tiny.toml").write_text(tiny_spec)
     spec = find_model(str(place / "tiny.toml"))
     net = plausible(build(spec), seed=0).eval()
     save_file(net.state_dict(), place / "tiny.safetensors")
