@@ -63,9 +63,9 @@ CPUS: Final = {
         Cpu("arm64-a53", "cortex-a53", "cortex-a53", 0xD03, 0, 4),
         Cpu("arm64-a72", "cortex-a72", "cortex-a72", 0xD08, 0, 3),
         Cpu("arm64-a76", "cortex-a76", "cortex-a76", 0xD0B, 4, 1),
-        # QEMU has this model from 8.1 on only. Without its vectors of any length, which XNNPACK has
-        # kernels for and phones' kernels do not always offer.
-        Cpu("arm64-a710", "cortex-a710", "max,sve=off", 0xD47, 2, 0),
+        # QEMU has this model from 8.1 on only. Without SVE, which XNNPACK would have kernels for and
+        # phones do not always let programs use.
+        Cpu("arm64-a710", "cortex-a710", "max,sve=off,sme=off", 0xD47, 2, 0),
     )
 }
 

@@ -122,7 +122,9 @@ def _sections(content: bytes) -> Iterator[tuple[bytes, int, int, int, int, int]]
         )
 
 
-def locate(address: int, maps: list[Mapping], files: dict[str, Functions | None]) -> tuple[str, str]:
+def locate(
+    address: int, maps: list[Mapping], files: dict[str, Functions | None]
+) -> tuple[str, str]:
     """File name and function of an address.
 
     Args:

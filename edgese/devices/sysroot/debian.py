@@ -205,7 +205,9 @@ def _run(command: Sequence[str], config: Path | None = None) -> str:
     )
     # apt-get update ends in 0 where an index could not be fetched, and says so as a warning.
     if outcome.returncode or "Failed to fetch" in outcome.stderr:
-        lines = [line for line in outcome.stderr.splitlines() if line.startswith(("E:", "W:", "dpk"))]
+        lines = [
+            line for line in outcome.stderr.splitlines() if line.startswith(("E:", "W:", "dpk"))
+        ]
         raise OutputError(
             f"{' '.join(command[:2])} failed: {' '.join(lines[:3]) or outcome.stderr[-300:]}",
             hint="Check the network and the space in the cache folder, then set up again: it goes "

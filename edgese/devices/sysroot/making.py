@@ -16,9 +16,7 @@ _KEEP: Final = ("bin", "etc", "lib", "lib64", "sbin", "usr")
 _UNUSED_AT_HAND: Final = ("usr/share", "usr/src", "usr/include", "usr/games", "usr/local")
 
 
-def setup(
-    progress: Progress, *, system: Path | None = None, executorch: bool = False
-) -> Sysroot:
+def setup(progress: Progress, *, system: Path | None = None, executorch: bool = False) -> Sysroot:
     """Makes the sysroot in the user's cache, or mends it; what is whole already stays.
 
     Everything that is fetched is kept, so that an interrupted set-up goes on where it was, and one
