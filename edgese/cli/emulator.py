@@ -38,10 +38,11 @@ def setup(
 ) -> None:
     """Fetch what emulation needs (70 MB), verify it, and build the counter of instructions.
 
-    Python and its libraries come from Debian 12's arm64 packages, signatures checked; the runtimes'
-    aarch64 wheels come from PyPI by pinned hashes. All of it lies in the user's cache folder; no root
-    is needed and nothing is installed. A repeated call goes on where one stopped, and mends what was
-    damaged. QEMU and a C compiler are to be installed before: sudo apt-get install qemu-user gcc.
+    Python and its libraries come from Debian 12's arm64 packages, signatures checked; the
+    runtimes' aarch64 wheels come from PyPI by pinned hashes. All of it lies in the user's cache
+    folder; no root is needed and nothing is installed. A repeated call goes on where one stopped,
+    and mends what was damaged. QEMU and a C compiler are to be installed before: sudo apt-get
+    install qemu-user gcc.
     """
     from edgese.cli import ui
     from edgese.devices import sysroot as making
@@ -81,11 +82,11 @@ def doctor(
 ) -> None:
     """Show what emulation needs, what is missing and what is broken, and how to mend it.
 
-    Every file is hashed, every processor is started, and a loop is counted. What is missing or broken
-    ends in exit code 3; ExecuTorch may be missing.
+    Every file is hashed, every processor is started, and a loop is counted. What is missing or
+    broken ends in exit code 3; ExecuTorch may be missing.
     """
     from edgese.cli import ui
-    from edgese.devices.emulator.health import diagnose
+    from edgese.devices.emulator.diagnosis import diagnose
 
     with ui.bars(["doctor"]) as show:
         diagnosis = diagnose(lambda stage, fraction: show("doctor", stage, fraction))

@@ -66,8 +66,8 @@ def _told_as_cache() -> Iterator[None]:
     except OutputError as error:
         raise OutputError(
             error.message,
-            hint=f"{error.hint} It is the cache's: ${store.CACHE_VARIABLE} names its place, and --no-cache "
-            "does without.",
+            hint=f"{error.hint} It is the cache's: ${store.CACHE_VARIABLE} names its place, and "
+            "--no-cache does without.",
         ) from error
 
 

@@ -14,7 +14,6 @@ import msgspec
 from edgese import machine, store
 from edgese.devices import host
 from edgese.devices.emulator import cpus
-from edgese.devices.emulator.cpus import Cpu
 from edgese.devices.emulator.program import find_qemu
 from edgese.devices.sysroot import required
 from edgese.errors import DeviceError, MissingDependency
@@ -46,7 +45,7 @@ class Emulated:
     """
 
     def __init__(self, name: str) -> None:
-        self.cpu: Cpu = cpus.find_cpu(name)
+        self.cpu = cpus.find_cpu(name)
         self.qemu = find_qemu()
         sysroot = required()
         self.versions = sysroot.versions
@@ -64,6 +63,8 @@ class Emulated:
             self.python,
             [
                 self.qemu.path,
+                # What this machine's loader was told is not for ARM's.
+                *("-U", "LD_PRELOAD", "-U", "LD_LIBRARY_PATH"),
                 *("-cpu", self.cpu.qemu, "-L", str(folder)),
                 # So sys.executable is the starter, and not a program that this machine cannot run.
                 *("-0", str(self.python)),

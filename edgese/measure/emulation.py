@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from edgese.devices.emulator import counter, symbols
+from edgese.devices.emulator import counter, program, symbols
 from edgese.devices.emulator.counter import Count
 from edgese.devices.qemu import RUNTIMES, Emulated
 from edgese.errors import ConfigError, DeviceError, MissingDependency
@@ -36,7 +36,7 @@ from edgese.records.measurement import Job, Push
 COUNTS: Final = "counts.jsonl"
 _EMPTY_CALLS: Final = 2
 _KERNELS: Final = 40
-# An instruction of a vector kernel makes 4 to 32 products; of plain code, a product takes 8 or more.
+# A vector kernel's instruction makes 4 to 32 products; in plain code, a product takes 8 or more.
 _MOST_PER_MAC: Final = 8.0
 _LEAST_XNNPACK: Final = 0.5
 _LEAST_DOT: Final = 0.1
@@ -100,7 +100,7 @@ def emulated(
     if not place.qemu.plugins:
         raise MissingDependency(
             f"{place.qemu.path} {place.qemu.version} takes no plugins, so nothing can count.",
-            hint="Debian 12's package qemu-user takes them; $EDGESE_QEMU names another program.",
+            hint=program.WITH_PLUGINS,
         )
     library = counter.library()
     found = []
@@ -246,7 +246,7 @@ def _hearing(
 def _has_names(kernels: Sequence[Kernel]) -> bool:
     """Whether the libraries that execute keep their functions' names."""
     named = sum(kernel.share for kernel in kernels if "+0x" not in kernel.name)
-    return named > 0.5  # noqa: PLR2004  # the most of what is executed
+    return named > 0.5  # the most of what is executed
 
 
 def _emulation(

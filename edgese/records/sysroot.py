@@ -1,5 +1,7 @@
 """What a folder of ARM programs for boards, phones and the emulator consists of."""
 
+from typing import Literal
+
 from edgese.records.base import Record
 
 SYSROOT_SCHEMA = 1
@@ -39,7 +41,7 @@ class EmulatorPart(Record, frozen=True):
     """
 
     name: str
-    status: str
+    status: Literal["ok", "missing", "broken"]
     found: str = ""
     error: str = ""
     remedy: str = ""

@@ -1,9 +1,9 @@
 """The processors that are emulated, each with a view of the sysroot of its own.
 
 XNNPACK and ONNX Runtime choose their kernels by two things: the features that the kernel tells
-(AT_HWCAP, which QEMU makes from ``-cpu``) and the core's identity (``CPU part`` in /proc/cpuinfo,
-which QEMU before 8.1 takes from this machine: an x86 file, on which their detection crashes). A view
-is a folder for QEMU's ``-L`` with links into the sysroot and a /proc/cpuinfo of its own, whose
+(AT_HWCAP, which QEMU makes from ``-cpu``) and the core's identity (``CPU part`` in /proc/cpuinfo).
+QEMU 7.2 hands on this machine's own /proc/cpuinfo, and on an x86 one their detection crashes. A
+view is a folder for QEMU's ``-L`` with links into the sysroot and a /proc/cpuinfo of its own, whose
 features are those that the emulated program sees: the two cannot disagree.
 """
 
@@ -28,12 +28,12 @@ _TIMEOUT_S: Final = 120
 _HWCAPS: Final = (
     "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm jscvt fcma "
     "lrcpc dcpop sha3 sm3 sm4 asimddp sha512 sve asimdfhm dit uscat ilrcpc flagm ssbs sb paca pacg"
-).split()
+)
 _HWCAPS2: Final = (
     "dcpodp sve2 sveaes svepmull svebitperm svesha3 svesm4 flagm2 frint svei8mm svef32mm svef64mm "
     "svebf16 i8mm bf16 dgh rng bti mte ecv afp rpres mte3 sme smei16i64 smef64f64 smei8i32 "
     "smef16f32 smeb16f32 smef32f32 smefa64 wfxt"
-).split()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ CPUS: Final = {
         Cpu("arm64-a53", "cortex-a53", "cortex-a53", 0xD03, 0, 4),
         Cpu("arm64-a72", "cortex-a72", "cortex-a72", 0xD08, 0, 3),
         Cpu("arm64-a76", "cortex-a76", "cortex-a76", 0xD0B, 4, 1),
-        # QEMU has this model from 8.1 on only. Without SVE, which XNNPACK would have kernels for and
+        # QEMU 7.2 has no such model. Without SVE, which XNNPACK would have kernels for, and which
         # phones do not always let programs use.
         Cpu("arm64-a710", "cortex-a710", "max,sve=off,sme=off", 0xD47, 2, 0),
     )
@@ -131,7 +131,7 @@ def names_of(hwcap: int, hwcap2: int) -> tuple[str, ...]:
     return tuple(
         name
         for names, bits in ((_HWCAPS, hwcap), (_HWCAPS2, hwcap2))
-        for number, name in enumerate(names)
+        for number, name in enumerate(names.split())
         if bits >> number & 1
     )
 
@@ -145,8 +145,8 @@ def hwcaps(auxv: bytes) -> tuple[int, int]:
 def _hwcaps(cpu: Cpu, qemu: Qemu, sysroot: Sysroot) -> tuple[int, int]:
     """What a program sees on the emulated processor."""
     script = "import sys; sys.stdout.write(open('/proc/self/auxv', 'rb').read().hex())"
-    command = [qemu.path, "-cpu", cpu.qemu, "-L", sysroot.root]
-    python = sysroot.root / sysroot.python
+    command = [qemu.path, "-cpu", cpu.qemu, "-L", str(sysroot.root)]
+    python = str(sysroot.root / sysroot.python)
     home = sysroot.root / sysroot.home
     try:
         outcome = subprocess.run(

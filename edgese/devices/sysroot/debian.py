@@ -21,7 +21,7 @@ from edgese.errors import ConfigError, MissingDependency, OutputError, StoreErro
 SUITE: Final = "bookworm"
 KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 MIRROR: Final = "http://deb.debian.org/"
-# Parts of packages that no program needs: documentation, translations, conversions of old encodings.
+# What no program here needs: documentation, translations, conversions of old encodings.
 _UNUSED: Final = ("usr/share", "var", "usr/lib/aarch64-linux-gnu/gconv")
 # Installers, which other packages' scripts would call; nothing is installed here.
 _INSTALLERS: Final = ("dpkg", "tar")

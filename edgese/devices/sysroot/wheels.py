@@ -58,7 +58,14 @@ def _wheels(folder: Path) -> dict[str, str]:
 
 def unpack(lock: Path, folder: Path, site: Path) -> None:
     """Installs the wheels of a lock file from ``folder`` into ``site``."""
-    source = ["--no-index", "--find-links", folder, "--require-hashes", "--requirement", lock]
+    source: list[str | Path] = [
+        "--no-index",
+        "--find-links",
+        folder,
+        "--require-hashes",
+        "--requirement",
+        lock,
+    ]
     _pip(["install", "--no-compile", "--target", site, *source, *_PLATFORM])
     # Commands would start this machine's Python.
     store.remove(site / "bin")

@@ -1,7 +1,6 @@
 """Looks at everything that emulation needs, and tries it."""
 
-from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from edgese.devices import sysroot
 from edgese.devices.emulator import counter, program
@@ -12,6 +11,9 @@ from edgese.errors import EdgeseError, MissingDependency
 from edgese.protocols import Progress
 from edgese.records.measurement import Job
 from edgese.records.sysroot import EmulatorDiagnosis, EmulatorPart
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _COUNTS: Final = "counts.jsonl"
 # Between the marks nothing happens, and between the second pair a loop of a million rounds.
@@ -62,9 +64,7 @@ def _qemu() -> EmulatorPart:
         status="ok" if qemu.plugins else "broken",
         found=f"{qemu.version} ({qemu.path})",
         error="" if qemu.plugins else "it takes no plugins, so nothing can count instructions",
-        remedy=""
-        if qemu.plugins
-        else f"Debian 12's package qemu-user takes them; ${program.VARIABLE} names another program.",
+        remedy="" if qemu.plugins else program.WITH_PLUGINS,
     )
 
 
@@ -121,8 +121,8 @@ def _counter() -> EmulatorPart:
     setting = {"QEMU_PLUGIN": f"{counter.library()},out={_COUNTS}"}
     outcome = place.run(job, lambda _: None, setting)
     counts = counter.parsed(outcome.files.get(_COUNTS, b""))
-    empty, full = [one.counts.total for one in counts] if len(counts) == 2 else (0, 0)  # noqa: PLR2004
-    works = full - empty > 1_000_000  # noqa: PLR2004  # a round takes more than one instruction
+    empty, full = [one.counts.total for one in counts] if len(counts) == 2 else (0, 0)
+    works = full - empty > 1_000_000  # a round takes more than one instruction
     return EmulatorPart(
         name="counter",
         status="ok" if works else "broken",
