@@ -71,7 +71,7 @@ def parsed(lines: bytes) -> list[Count]:
         return [
             msgspec.convert({"blocks": one.pop("blocks"), "counts": one}, Count) for one in found
         ]
-    except (ValueError, KeyError, AttributeError, msgspec.ValidationError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, msgspec.ValidationError) as error:
         raise DeviceError(
             f"The counter of instructions wrote something that cannot be read: {error}.",
             hint="The disk may be full, or QEMU ended in the middle; try again.",

@@ -65,7 +65,7 @@ CPUS: Final = {
         Cpu("arm64-a76", "cortex-a76", "cortex-a76", 0xD0B, 4, 1),
         # QEMU 7.2 has no such model. Without SVE, which XNNPACK would have kernels for, and which
         # phones do not always let programs use.
-        Cpu("arm64-a710", "cortex-a710", "max,sve=off,sme=off", 0xD47, 2, 0),
+        Cpu("arm64-a710", "cortex-a710", "max,sve=off,sme=off", 0xD47, 2, 1),
     )
 }
 

@@ -12,7 +12,7 @@ from edgese.errors import MissingDependency
 VARIABLE: Final = "EDGESE_QEMU"
 INSTALL: Final = "sudo apt-get install qemu-user"
 # Those of Debian 13 and later are built without.
-WITH_PLUGINS: Final = f"Debian 12's package qemu-user takes plugins; ${VARIABLE} names another program than the PATH's."
+WITH_PLUGINS: Final = f"Debian 12's package qemu-user takes them; ${VARIABLE} names its program."
 _NAME: Final = "qemu-aarch64"
 
 

@@ -2,8 +2,8 @@
 
 Where a file keeps its symbols they name the functions. Where it was stripped, the table that C++
 exceptions are found by (.eh_frame_hdr) still tells where functions begin, so that they can be told
-apart by their addresses. Formats: https://refspecs.linuxfoundation.org/elf/gabi4+/contents.html and
-LSB 5.0, "Exception Frame Header".
+apart by their addresses, and those that others may call keep their names. Formats:
+https://refspecs.linuxfoundation.org/elf/gabi4+/contents.html and LSB 5.0, "Exception Frame Header".
 """
 
 import bisect
@@ -56,9 +56,13 @@ class Functions:
         self._content = content
         (self._headers,) = struct.unpack_from("<Q", content, 0x20)
         self._sections = list(_sections(content))
-        named = sorted(self._symbols()) or sorted(self._frames())
-        self._starts = [start for start, _ in named]
-        self._names = [name for _, name in named]
+        named = dict(self._symbols(_SYMTAB))
+        if not named:
+            # The few names that others may call; where the rest begins, so that these do not
+            # swallow it, is told by the frames.
+            named = dict.fromkeys(self._frames(), "") | dict(self._symbols(_DYNSYM))
+        self._starts = sorted(named)
+        self._names = [named[start] for start in self._starts]
 
     def at(self, offset: int) -> str:
         """The function at an offset in the file; "+0x..." where it has no name; "" where none."""
@@ -79,11 +83,9 @@ class Functions:
                 return int(address + offset - start)
         return offset
 
-    def _symbols(self) -> Iterator[tuple[int, str]]:
-        # A stripped file keeps the few names that others may call, which would swallow all that
-        # stands behind them.
+    def _symbols(self, table: int) -> Iterator[tuple[int, str]]:
         for _, kind, _, start, size, link in self._sections:
-            if kind != _SYMTAB:
+            if kind != table:
                 continue
             _, _, _, names, _, _ = self._sections[link]
             for name, info, _, index, value, _ in struct.iter_unpack(
@@ -96,13 +98,13 @@ class Functions:
                     if text and not text.startswith("$"):
                         yield value, text
 
-    def _frames(self) -> Iterator[tuple[int, str]]:
+    def _frames(self) -> Iterator[int]:
         for name, _, address, start, _, _ in self._sections:
             if name == b".eh_frame_hdr" and self._content[start : start + 4] == _SORTED_TABLE:
                 (count,) = struct.unpack_from("<I", self._content, start + 8)
                 for number in range(count):
                     (relative,) = struct.unpack_from("<i", self._content, start + 12 + 8 * number)
-                    yield address + relative, ""
+                    yield address + relative
 
 
 def _sections(content: bytes) -> Iterator[tuple[bytes, int, int, int, int, int]]:
@@ -120,6 +122,18 @@ def _sections(content: bytes) -> Iterator[tuple[bytes, int, int, int, int, int]]
             length,
             link,
         )
+
+
+def readable(name: str) -> str:
+    """A C++ function's scopes and name without its types: "ruy::Pack" for "_ZN3ruy4PackEPKv"."""
+    if not name.startswith("_ZN"):
+        return name
+    rest, words = name[3:].lstrip("KVrRO"), []
+    while found := re.match(r"\d+", rest):
+        end = found.end() + int(found[0])
+        words.append(rest[found.end() : end])
+        rest = rest[end:]
+    return "::".join(words) or name
 
 
 def locate(
@@ -141,4 +155,4 @@ def locate(
             files[found.path] = None
     functions = files[found.path]
     name = functions.at(address - found.start + found.offset) if functions else ""
-    return Path(found.path).name, name
+    return Path(found.path).name, readable(name)

@@ -74,7 +74,7 @@ def _make_base(system: Path | None, progress: Progress) -> None:
         packages = debian.unpack([downloads / "debian" / name for name in sorted(fetched)], part)
     else:
         progress(f"copy {system}", 0.05)
-        _copy_system(system, part)
+        copy_system(system, part)
     progress("fetch the runtimes' aarch64 wheels", 0.35)
     fetched |= wheels.download(bundle.BASE_WHEELS, downloads / "wheels")
     progress("unpack the runtimes' aarch64 wheels", 0.6)
@@ -124,7 +124,7 @@ def _manifest(
     )
 
 
-def _copy_system(system: Path, root: Path) -> None:
+def copy_system(system: Path, root: Path) -> None:
     """Copies what programs need of an unpacked arm64 file system."""
     for name in (bundle.PYTHON, bundle.LOADER, *bundle.LIBRARIES):
         if not (system / name).exists():
