@@ -102,6 +102,8 @@ def tflite(artifact: Facts) -> Steps:
 
 def onnxruntime(artifact: Facts) -> Steps:
     """ONNX Runtime on its CPU provider, one operator after the other."""
+    # Else importing it starts a thread that sends news of use to its makers, and computes meanwhile.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime as ort
 
     yield None

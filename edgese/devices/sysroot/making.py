@@ -12,6 +12,7 @@ from edgese.errors import InputError
 from edgese.protocols import Progress
 from edgese.records.sysroot import SysrootManifest
 
+_PARTIAL: Final = "root.partial"
 _KEEP: Final = ("bin", "etc", "lib", "lib64", "sbin", "usr")
 _UNUSED_AT_HAND: Final = ("usr/share", "usr/src", "usr/include", "usr/games", "usr/local")
 
@@ -42,7 +43,10 @@ def setup(progress: Progress, *, system: Path | None = None, executorch: bool = 
     ):
         executorch = executorch or bundle.read(EXECUTORCH_SITE) is not None
         if system is not None or _damaged(SITE, progress):
-            _make_base(system, progress)
+            try:
+                _make_base(system, progress)
+            finally:
+                store.remove(bundle.folder() / _PARTIAL)
         if executorch and _damaged(EXECUTORCH_SITE, progress):
             _make_executorch(progress)
     progress("done", 1.0)
@@ -57,7 +61,7 @@ def _damaged(site: str, progress: Progress) -> bool:
 
 
 def _make_base(system: Path | None, progress: Progress) -> None:
-    part = bundle.folder() / "root.partial"
+    part = bundle.folder() / _PARTIAL
     downloads = bundle.folder() / "downloads"
     with store.writing(bundle.folder()):
         store.remove(part)
