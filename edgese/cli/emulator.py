@@ -34,6 +34,13 @@ def setup(
             "--executorch", help="Also ExecuTorch with torch: 0.2 GB to fetch, 0.9 GB on disk."
         ),
     ] = False,
+    guest: Annotated[
+        bool,
+        typer.Option(
+            "--guest",
+            help="Also a whole machine that answers adb: 35 MB to fetch; qemu-system-arm.",
+        ),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Fetch what emulation needs (70 MB), verify it, and build the counter of instructions.
@@ -45,6 +52,7 @@ def setup(
     install qemu-user gcc.
     """
     from edgese.cli import ui
+    from edgese.devices import guest as machine
     from edgese.devices import sysroot as making
     from edgese.devices.emulator import counter, program
     from edgese.devices.emulator.cpus import CPUS, view
@@ -54,13 +62,18 @@ def setup(
         qemu = program.find_qemu()
         counter.library()
         made = making.setup(
-            lambda stage, fraction: show("emulator", stage, 0.9 * fraction),
+            lambda stage, fraction: show("emulator", stage, 0.7 * fraction),
             system=sysroot,
             executorch=executorch,
         )
         for cpu in CPUS.values():
-            show("emulator", f"start {cpu.name}", 0.95)
+            show("emulator", f"start {cpu.name}", 0.75)
             view(cpu, qemu, made)
+        image = ""
+        if guest:
+            image = str(
+                machine.setup(lambda stage, fraction: show("emulator", stage, 0.8 + 0.2 * fraction))
+            )
     if json:
         ui.echo_json(
             {
@@ -69,11 +82,14 @@ def setup(
                 "versions": made.versions,
                 "qemu": qemu.version,
                 "processors": list(CPUS),
+                "guest": image,
             }
         )
         return
     ui.echo(f"{made.root}: {', '.join(f'{k} {v}' for k, v in sorted(made.versions.items()))}")
     ui.echo(f"QEMU {qemu.version} emulates {', '.join(CPUS)}.")
+    if image:
+        ui.echo(f"{image}: a machine that answers adb.")
 
 
 @app.command("doctor", epilog=DOCTOR_EXAMPLE)
@@ -83,7 +99,7 @@ def doctor(
     """Show what emulation needs, what is missing and what is broken, and how to mend it.
 
     Every file is hashed, every processor is started, and a loop is counted. What is missing or
-    broken ends in exit code 3; ExecuTorch may be missing.
+    broken ends in exit code 3; ExecuTorch and the guest may be missing.
     """
     from edgese.cli import ui
     from edgese.devices.emulator.diagnosis import diagnose

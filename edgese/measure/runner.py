@@ -102,7 +102,7 @@ def tflite(artifact: Facts) -> Steps:
 
 def onnxruntime(artifact: Facts) -> Steps:
     """ONNX Runtime on its CPU provider, one operator after the other."""
-    # Else importing it starts a thread that sends news of use to its makers, and computes meanwhile.
+    # Else importing it starts a thread that tells its makers of its use, and computes meanwhile.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime as ort
 

@@ -148,7 +148,7 @@ def test_the_private_apt_keeps_proxies_and_drops_hooks():
 
 def test_every_source_is_signed_by_debian():
     lines = debian.sources("http://mirror.example/").splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
     for line in lines:
         assert f"signed-by={debian.KEYRING}" in line
         assert "http://mirror.example/debian" in line

@@ -1,10 +1,12 @@
 """Looks at everything that emulation needs, and tries it."""
 
+from shutil import which
 from typing import TYPE_CHECKING, Final
 
 from edgese.devices import sysroot
 from edgese.devices.emulator import counter, program
 from edgese.devices.emulator.cpus import CPUS
+from edgese.devices.guest import image, machine
 from edgese.devices.qemu import Emulated
 from edgese.devices.sysroot import bundle
 from edgese.errors import EdgeseError, MissingDependency
@@ -37,6 +39,7 @@ def diagnose(progress: Progress) -> EmulatorDiagnosis:
         "executorch": _executorch,
         **{name: lambda name=name: _processor(name) for name in CPUS},  # type: ignore[misc]
         "counter": _counter,
+        "guest": _guest,
     }
     parts = []
     for number, (name, look) in enumerate(steps.items()):
@@ -131,6 +134,21 @@ def _counter() -> EmulatorPart:
         if works
         else f"it did not count a loop: {outcome.stderr.strip()[-200:] or 'it wrote nothing'}",
         remedy="" if works else program.INSTALL,
+    )
+
+
+def _guest() -> EmulatorPart:
+    program = which(machine.PROGRAM)
+    try:
+        folder = str(image.required()) if program else ""
+    except MissingDependency:
+        folder = ""
+    return EmulatorPart(
+        name="guest",
+        status="ok" if folder else "missing",
+        found=folder,
+        remedy="" if folder else machine.INSTALL if program is None else image.SETUP,
+        needed=False,
     )
 
 

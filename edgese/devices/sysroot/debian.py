@@ -19,6 +19,7 @@ from edgese import store
 from edgese.errors import ConfigError, MissingDependency, OutputError, StoreError
 
 SUITE: Final = "bookworm"
+BACKPORTS: Final = f"{SUITE}-backports"
 KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 MIRROR: Final = "http://deb.debian.org/"
 # What no program here needs: documentation, translations, conversions of old encodings.
@@ -48,10 +49,17 @@ def check() -> None:
         )
 
 
-def download(packages: Sequence[str], folder: Path) -> dict[str, str]:
+def download(
+    packages: Sequence[str], folder: Path, *, release: str = SUITE, kernel: str = ""
+) -> dict[str, str]:
     """Fetches packages and what they depend on into ``folder``.
 
     A repeated call fetches what is still missing; where nothing is, it needs no network.
+
+    Args:
+        release: what is preferred where several have a package: the suite, or its backports.
+        kernel: a package that names the newest kernel, which is fetched without what it needs to
+            be installed.
 
     Returns:
         SHA-256 of each .deb file by its name; each stood in the signed index.
@@ -61,11 +69,22 @@ def download(packages: Sequence[str], folder: Path) -> dict[str, str]:
         OutputError: apt could not fetch them; its own words are told.
     """
     verified = folder / "verified.json"
-    if known := _verified(verified, packages):
+    asked = [*packages, release, kernel]
+    if known := _verified(verified, asked):
         return known
     config = _configured(folder)
     _run(["apt-get", "update"], config)
-    _run(["apt-get", "--yes", "--download-only", "install", *packages], config)
+    chosen = ["--yes", "--target-release", release]
+    _run(["apt-get", *chosen, "--download-only", "install", *packages], config)
+    if kernel:
+        # The newest stands first.
+        told = _run(["apt-cache", "--no-all-versions", *chosen[1:], "show", kernel], config)
+        named = re.search(r"^Depends: (linux-image-\S+)", told, re.MULTILINE)
+        if named is None:
+            raise StoreError(
+                f"Debian's package {kernel} names no kernel.", hint="Please report it."
+            )
+        _run(["apt-get", *chosen, "download", named[1]], config, folder)
     files = sorted(folder.glob("*.deb"))
     index = hashes(_run(["apt-cache", "show", *(package_of(file) for file in files)], config))
     found = {}
@@ -78,20 +97,20 @@ def download(packages: Sequence[str], folder: Path) -> dict[str, str]:
                 hint="It is removed; set up again.",
             )
     with store.writing(folder):
-        verified.write_text(json.dumps([list(packages), found]), encoding="utf-8")
+        verified.write_text(json.dumps([asked, found]), encoding="utf-8")
         # The indices of all packages are larger than these few packages.
         store.remove(folder / "apt")
     return found
 
 
-def _verified(stamp: Path, packages: Sequence[str]) -> dict[str, str]:
+def _verified(stamp: Path, wanted: Sequence[str]) -> dict[str, str]:
     """The files of an earlier call for the same packages; empty where one is no longer the same."""
     try:
         asked, found = json.loads(stamp.read_text(encoding="utf-8"))
         same = all(store.sha256_of(stamp.parent / name) == value for name, value in found.items())
     except (OSError, ValueError):
         return {}
-    return found if same and asked == list(packages) else {}
+    return found if same and asked == list(wanted) else {}
 
 
 def unpack(files: Sequence[Path], root: Path) -> dict[str, str]:
@@ -143,6 +162,7 @@ def sources(mirror: str) -> str:
     return (
         f"{signed}/debian {SUITE} main\n"
         f"{signed}/debian {SUITE}-updates main\n"
+        f"{signed}/debian {BACKPORTS} main\n"
         f"{signed}/debian-security {SUITE}-security main\n"
     )
 
@@ -196,12 +216,18 @@ def _configured(folder: Path) -> Path:
     return config
 
 
-def _run(command: Sequence[str], config: Path | None = None) -> str:
+def _run(command: Sequence[str], config: Path | None = None, folder: Path | None = None) -> str:
     environment = os.environ | {"LC_ALL": "C.UTF-8"}
     if config is not None:
         environment["APT_CONFIG"] = str(config)
     outcome = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=False, errors="replace"
+        command,
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        errors="replace",
     )
     # apt-get update ends in 0 where an index could not be fetched, and says so as a warning.
     if outcome.returncode or "Failed to fetch" in outcome.stderr:
