@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 import typer
 
-from edgese.errors import MissingDependency
+from edgese.errors import ConfigError, MissingDependency
 
 app = typer.Typer(
     help="Set up and check the emulation of 64-bit ARM processors, which counts instructions and "
@@ -34,6 +34,14 @@ def setup(
             "--executorch", help="Also ExecuTorch with torch: 0.2 GB to fetch, 0.9 GB on disk."
         ),
     ] = False,
+    bundle_only: Annotated[
+        bool,
+        typer.Option(
+            "--bundle-only",
+            help="Only ARM's Python and runtimes, which boards and phones are given too; needs "
+            "neither QEMU nor a compiler.",
+        ),
+    ] = False,
     guest: Annotated[
         bool,
         typer.Option(
@@ -57,18 +65,25 @@ def setup(
     from edgese.devices.emulator import counter, program
     from edgese.devices.emulator.cpus import CPUS, view
 
+    if bundle_only and guest:
+        raise ConfigError(
+            "--bundle-only leaves out what --guest asks for.", hint="Leave one of them out."
+        )
+    qemu = None
     with ui.bars(["emulator"]) as show:
-        # What is missing is told before anything is fetched.
-        qemu = program.find_qemu()
-        counter.library()
+        if not bundle_only:
+            # What is missing is told before anything is fetched.
+            qemu = program.find_qemu()
+            counter.library()
         made = making.setup(
             lambda stage, fraction: show("emulator", stage, 0.7 * fraction),
             system=sysroot,
             executorch=executorch,
         )
-        for cpu in CPUS.values():
-            show("emulator", f"start {cpu.name}", 0.75)
-            view(cpu, qemu, made)
+        if qemu is not None:
+            for cpu in CPUS.values():
+                show("emulator", f"start {cpu.name}", 0.75)
+                view(cpu, qemu, made)
         image = ""
         if guest:
             image = str(
@@ -80,14 +95,15 @@ def setup(
                 "root": str(made.root),
                 "digest": made.digest,
                 "versions": made.versions,
-                "qemu": qemu.version,
-                "processors": list(CPUS),
+                "qemu": qemu.version if qemu else "",
+                "processors": list(CPUS) if qemu else [],
                 "guest": image,
             }
         )
         return
     ui.echo(f"{made.root}: {', '.join(f'{k} {v}' for k, v in sorted(made.versions.items()))}")
-    ui.echo(f"QEMU {qemu.version} emulates {', '.join(CPUS)}.")
+    if qemu is not None:
+        ui.echo(f"QEMU {qemu.version} emulates {', '.join(CPUS)}.")
     if image:
         ui.echo(f"{image}: a machine that answers adb.")
 

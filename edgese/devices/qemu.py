@@ -36,6 +36,8 @@ class Emulated:
         features: that programs see there, in /proc/cpuinfo's words.
         python: a command of this machine that starts the emulated Python; what that starts by
             ``sys.executable`` is emulated too.
+        prefix: words before any program for ARM that let this machine execute it; what that starts
+            is not emulated.
         versions: of the runtimes there.
 
     Raises:
@@ -59,13 +61,16 @@ class Emulated:
             "PYTHONPYCACHEPREFIX": store.cache_folder() / "emulator/pycache",
             "PYTHONHASHSEED": "0",
         }
+        self.prefix = (
+            self.qemu.path,
+            # What this machine's loader was told is not for ARM's.
+            *("-U", "LD_PRELOAD", "-U", "LD_LIBRARY_PATH"),
+            *("-cpu", self.cpu.qemu, "-L", str(folder)),
+        )
         _write_starter(
             self.python,
             [
-                self.qemu.path,
-                # What this machine's loader was told is not for ARM's.
-                *("-U", "LD_PRELOAD", "-U", "LD_LIBRARY_PATH"),
-                *("-cpu", self.cpu.qemu, "-L", str(folder)),
+                *self.prefix,
                 # So sys.executable is the starter, and not a program that this machine cannot run.
                 *("-0", str(self.python)),
                 *(word for key, value in environment.items() for word in ("-E", f"{key}={value}")),
