@@ -11,8 +11,8 @@ from typing import Final
 from packaging.requirements import Requirement
 
 from edgese import __version__, machine
-from edgese.conversion.cache import cache_folder
 from edgese.records.diagnosis import Diagnosis, PackageState
+from edgese.store import cache_folder
 
 EXTRAS: Final = ("train", "executorch", "coreml", "tflite", "onnxruntime", "vela", "imagenet")
 # What to import where it is not the distribution's own name, or where its top module is empty.

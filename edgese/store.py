@@ -7,6 +7,7 @@ one that is found by whoever takes it was left by a process that died, and is re
 
 import errno
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,11 +15,13 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
+import platformdirs
 
 from edgese.errors import InputError, OutputError, StoreError
 from edgese.records.artifact import Manifest
 from edgese.records.base import Record
 
+CACHE_VARIABLE: Final = "EDGESE_CACHE_DIR"
 LOCK: Final = ".edgese.lock"
 PARTIAL: Final = ".edgese-partial"
 
@@ -37,6 +40,11 @@ _REFUSALS: Final = {
 }
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+def cache_folder() -> Path:
+    """Where everything lies that can be made again: ``$EDGESE_CACHE_DIR``, or the user's cache."""
+    return Path(os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_dir("edgese"))
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from edgese.cli import (
     demo,
     devices,
     doctor,
+    emulator,
     evaluate,
     models,
     profile,
@@ -56,4 +57,5 @@ app.command("profile", epilog=profile.EXAMPLE)(profile.profile)
 app.command("devices", epilog=devices.EXAMPLE)(devices.devices)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
+app.add_typer(emulator.app, name="emulator")
 app.add_typer(cache.app, name="cache")

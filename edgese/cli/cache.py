@@ -27,7 +27,8 @@ def list_entries(
 ) -> None:
     """List what the cache holds, the latest used first."""
     from edgese.cli import ui
-    from edgese.conversion.cache import cache_entries, cache_folder
+    from edgese.conversion.cache import cache_entries
+    from edgese.store import cache_folder
 
     entries = cache_entries()
     if json:

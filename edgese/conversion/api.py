@@ -252,7 +252,7 @@ def _order(
         pictures=files,
         integer=integer,
         out=out,
-        root=cache.cache_folder() if use_cache else None,
+        root=store.cache_folder() if use_cache else None,
         program_key=program,
         artifact_keys={
             plan.facts.name: artifact_key(program, plan, found.card) for plan in plans if program

@@ -18,26 +18,18 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
-import platformdirs
-
 from edgese import store
 from edgese.errors import ConfigError, InputError, OutputError, StoreError
 from edgese.records.artifact import Manifest
 from edgese.records.cache import CacheEntry
 from edgese.records.job import ProgramRecord
 
-VARIABLE: Final = "EDGESE_CACHE_DIR"
 PROGRAM: Final = "program.pt2"
 REFERENCE: Final = "reference.npz"
 _MANIFEST: Final = "manifest.json"
 _PROGRAM_RECORD: Final = "program.json"
 _DAY_S: Final = 86400
 _KINDS: Final[tuple[Literal["artifact", "program"], ...]] = ("artifact", "program")
-
-
-def cache_folder() -> Path:
-    """Where everything lies."""
-    return Path(os.environ.get(VARIABLE) or platformdirs.user_cache_dir("edgese"))
 
 
 class _InUseError(Exception):
@@ -74,8 +66,8 @@ def _told_as_cache() -> Iterator[None]:
     except OutputError as error:
         raise OutputError(
             error.message,
-            hint=f"{error.hint} It is the cache's: ${VARIABLE} names its place, and --no-cache "
-            "does without.",
+            hint=f"{error.hint} It is the cache's: ${store.CACHE_VARIABLE} names its place, and "
+            "--no-cache does without.",
         ) from error
 
 
@@ -159,7 +151,7 @@ def discard_artifact(root: Path, key: str) -> None:
 
 def cache_entries(root: Path | None = None) -> tuple[CacheEntry, ...]:
     """What the cache holds, the latest used first."""
-    root = cache_folder() if root is None else root
+    root = store.cache_folder() if root is None else root
     found = [
         _described(kind, folder)
         for kind in _KINDS
@@ -196,7 +188,7 @@ def prune(
     for limit in (older_than_days, max_size_bytes):
         if limit is not None and not limit >= 0:
             raise ConfigError(f"The cache cannot be limited to {limit:g}.", hint="Give 0 or more.")
-    root = cache_folder() if root is None else root
+    root = store.cache_folder() if root is None else root
     with store.writing(root):
         _sweep(root)
     now = datetime.now(UTC)

@@ -13,6 +13,7 @@ from edgese.errors import DeviceError
 from edgese.records.artifact import Manifest
 from edgese.records.base import Record
 from edgese.records.measurement import Job, MeasurePlan, Outcome, Push
+from edgese.store import read_manifest
 
 RUNNER: Final = Path(__file__).with_name("runner.py")
 RESULT: Final = "result.json"
@@ -80,23 +81,30 @@ class RunResult(Record, frozen=True):
     artifacts: tuple[RunArtifact, ...]
 
 
+def subjects_of(artifacts: Sequence[Path]) -> list[Subject]:
+    """Artifacts with their manifests; one that is named again is followed by " (2)" and so on.
+
+    Raises:
+        InputError: an artifact or its manifest is missing or not readable.
+        StoreError: an artifact is not the one that its manifest describes.
+    """
+    subjects = []
+    for number, artifact in enumerate(artifacts):
+        earlier = list(artifacts[:number]).count(artifact)
+        label = f"{artifact} ({earlier + 1})" if earlier else str(artifact)
+        manifest = read_manifest(artifact)
+        subjects.append(Subject(label=label, path=str(artifact.absolute()), manifest=manifest))
+    return subjects
+
+
 def measuring_job(subjects: Sequence[Subject], plan: MeasurePlan, runner: bytes) -> Job:
     """The job that measures all subjects, interleaved.
 
     Args:
         runner: content of ``runner.py``.
     """
-    artifacts: list[dict[str, Any]] = [
-        {
-            "id": str(number),
-            "name": Path(subject.path).name,
-            "runtime": subject.manifest.target,
-            # A runtime may go by the suffix, and two artifacts may have one name.
-            "path": f"artifact{number}{Path(subject.path).suffix}",
-            "threads": plan.threads,
-            "compute_units": subject.manifest.options.compute_units,
-        }
-        for number, subject in enumerate(subjects)
+    artifacts = [
+        runner_artifact(subject, number, plan.threads) for number, subject in enumerate(subjects)
     ]
     settings = json.dumps(msgspec.structs.asdict(plan) | {"artifacts": artifacts})
     return Job(
@@ -117,11 +125,42 @@ def measuring_job(subjects: Sequence[Subject], plan: MeasurePlan, runner: bytes)
 def parsed(outcome: Outcome, plan: MeasurePlan, count: int, device: str) -> RunResult:
     """The runner's result, if there is no doubt that it is whole.
 
-    A transport that breaks may give return code 0 and no output, so the code alone is not believed:
-    the end mark must be there, and it must carry the hash of the file that came back.
-
     Args:
         count: artifacts that were to be measured.
+
+    Raises:
+        DeviceError: says what is missing.
+    """
+    content = brought_back(outcome, device)
+    try:
+        result = msgspec.json.decode(content, type=RunResult)
+    except msgspec.DecodeError as error:
+        raise DeviceError(
+            f"The result from {device} is not in the runner's format: {error}.",
+            hint="Make sure that the runner there is this edgese's own.",
+        ) from error
+    _check(result, plan, count, device)
+    return result
+
+
+def runner_artifact(subject: Subject, number: int, threads: int) -> dict[str, Any]:
+    """An artifact as the runner's plan names it."""
+    return {
+        "id": str(number),
+        "name": Path(subject.path).name,
+        "runtime": subject.manifest.target,
+        # A runtime may go by the suffix, and two artifacts may have one name.
+        "path": f"artifact{number}{Path(subject.path).suffix}",
+        "threads": threads,
+        "compute_units": subject.manifest.options.compute_units,
+    }
+
+
+def brought_back(outcome: Outcome, device: str) -> bytes:
+    """The file that the runner wrote, if there is no doubt that it is whole.
+
+    A transport that breaks may give return code 0 and no output, so the code alone is not believed:
+    the end mark must be there, and it must carry the hash of the file that came back.
 
     Raises:
         DeviceError: says what is missing.
@@ -149,15 +188,7 @@ def parsed(outcome: Outcome, plan: MeasurePlan, count: int, device: str) -> RunR
             f"{len(content)} bytes with another hash.",
             hint="Measure again; the connection or the disk there may be bad.",
         )
-    try:
-        result = msgspec.json.decode(content, type=RunResult)
-    except msgspec.DecodeError as error:
-        raise DeviceError(
-            f"The result from {device} is not in the runner's format: {error}.",
-            hint="Make sure that the runner there is this edgese's own.",
-        ) from error
-    _check(result, plan, count, device)
-    return result
+    return content
 
 
 def launches_of(artifact: RunArtifact, device: str) -> tuple[RunLaunch, ...]:

@@ -4,6 +4,7 @@ It needs Python 3.11, numpy and the one runtime that an artifact is for; nothing
 
     python -P runner.py drive plan.json result.json
     python -P runner.py serve '{"runtime": ..., "path": ..., "threads": ..., ...}'
+    python -P runner.py count plan.json result.json
 
 ``serve`` loads one artifact and measures on request: JSON lines in, JSON lines out. ``drive``
 launches one such process for each artifact of the plan, lets only one of them run at a time, and
@@ -11,6 +12,9 @@ writes all samples. It launches them several times, because where a process's me
 makes it a few percent faster or slower for its whole life (Kalibera & Tuma, "Precise Regression
 Benchmarking with Random Effects", EPEW 2006). A process that dies or falls silent is told as that
 artifact's failure, and the others go on.
+
+``count`` is for an emulator that counts instructions: it measures no time, but marks where each
+inference begins and ends.
 
 Progress and the end mark are JSON lines on standard output. The end mark carries the hash of the
 result, so that a lost connection or a truncated copy cannot pass for success.
@@ -43,6 +47,8 @@ if TYPE_CHECKING:
 
 RESULT_SCHEMA: Final = 1
 _OVERHEAD_RUNS: Final = 1000
+# No system call of Linux, on any machine: the kernel refuses it, and an emulator sees it pass.
+MARK: Final = 0x5E5E
 _TAIL_BYTES: Final = 4000
 _ONNX_TYPES: Final = {
     "tensor(float)": "float32",
@@ -96,6 +102,8 @@ def tflite(artifact: Facts) -> Steps:
 
 def onnxruntime(artifact: Facts) -> Steps:
     """ONNX Runtime on its CPU provider, one operator after the other."""
+    # Else importing it starts a thread that tells its makers of its use, and computes meanwhile.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime as ort
 
     yield None
@@ -405,6 +413,45 @@ def drive(plan: Facts, result_path: Path) -> None:
     _say(end=_written(result, result_path))
 
 
+def count(plan: Facts, result_path: Path) -> None:
+    """Marks an empty call and then each inference, from its start to its end, for an emulator.
+
+    The last end asks for the blocks of code that were executed too.
+    """
+    import ctypes
+
+    mark = ctypes.CDLL(None).syscall
+    artifact, runs = plan["artifact"], plan["runs"]
+    steps = RUNTIMES[artifact["runtime"]](artifact)
+    _say(stage=f"import {artifact['runtime']}", fraction=0.1)
+    next(steps)
+    _say(stage=f"load {artifact['name']}", fraction=0.4)
+    next(steps)
+    infer = next(steps)
+    assert infer is not None  # noqa: S101  # the third step of every runtime
+    _say(stage="first run", fraction=0.5)
+    infer()
+
+    def marked(call: Infer, end: int) -> None:
+        mark(MARK, 1)
+        call()
+        mark(MARK, end)
+
+    gc.collect()
+    gc.disable()
+    # Twice, because a call's first time is not like the others.
+    for end in (2, 2):
+        marked(lambda: None, end)
+    for number in range(runs):
+        _say(stage=f"count inference {number + 1} of {runs}", fraction=0.6 + 0.4 * number / runs)
+        marked(infer, 3 if number == runs - 1 else 2)
+    result: Facts = {
+        "versions": {name: version(name) for name in PACKAGES[artifact["runtime"]]},
+        "maps": Path("/proc/self/maps").read_text(encoding="utf-8"),
+    }
+    _say(end=_written(result, result_path))
+
+
 def _turned(items: Iterable[Item], number: int) -> list[Item]:
     """The items, the other way round each second time."""
     listed = list(items)
@@ -414,5 +461,7 @@ def _turned(items: Iterable[Item], number: int) -> list[Item]:
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
         serve(json.loads(sys.argv[2]))
+    elif sys.argv[1] == "count":
+        count(json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")), Path(sys.argv[3]))
     else:
         drive(json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")), Path(sys.argv[3]))

@@ -1,0 +1,121 @@
+"""What was counted of an artifact on an emulated processor; never times."""
+
+from typing import Literal
+
+from edgese.records.base import Record
+from edgese.records.measurement import Source
+
+EmulationCautionCode = Literal[
+    "NO_DOT_PRODUCT", "MANY_INSTRUCTIONS", "OUTSIDE_XNNPACK", "SPREAD", "OTHER_VERSION"
+]
+
+EMULATION_SCHEMA = 1
+
+
+class InstructionCounts(Record, frozen=True):
+    """Instructions that were executed, by class.
+
+    ``total`` is the sum of the seven after it; the last five are counted among "vector" too.
+
+    Attributes:
+        integer: arithmetic on general registers, addresses and comparisons included.
+        vector: floating point and fixed-length vectors (NEON).
+        sve: vectors of the processor's own length.
+        f32_multiply_add, f16_multiply_add: FMLA, FMADD and the like; a full vector multiplies
+            4 or 8 pairs of numbers.
+        integer_multiply_add: SMLAL, SMULL, MLA and the like: int8 without dot products.
+        int8_dot: SDOT, UDOT: 16 pairs of int8.
+        int8_matrix: SMMLA, UMMLA (the feature i8mm): 32 pairs of int8.
+    """
+
+    total: int
+    loads: int
+    stores: int
+    branches: int
+    integer: int
+    vector: int
+    sve: int
+    other: int
+    f32_multiply_add: int
+    f16_multiply_add: int
+    integer_multiply_add: int
+    int8_dot: int
+    int8_matrix: int
+
+
+class Kernel(Record, frozen=True):
+    """A function that took part in an inference.
+
+    Attributes:
+        name: as its library names it; "library+0x..." where the library has no names.
+        library: file name.
+        instructions: of one inference.
+        share: of all instructions of the inference, in 0..1.
+        by: what it multiplies with: "i8mm", "dot product", "integer multiply-add", "fp16
+            multiply-add", "fp32 multiply-add"; "" where it hardly multiplies.
+    """
+
+    name: str
+    library: str
+    instructions: int
+    share: float
+    by: str = ""
+
+
+class EmulationCaution(Record, frozen=True):
+    """Something that a reader of the counts should know; fields as in `measurement.Caution`."""
+
+    code: EmulationCautionCode
+    numbers: dict[str, float]
+    message: str
+    advice: str
+
+
+class Emulation(Record, frozen=True):
+    """One artifact on one emulated processor.
+
+    Instruction counts rank variants within one runtime and tell which kernels were chosen. They
+    know nothing of caches, of clock frequencies, or of how many instructions a core does at once.
+
+    Attributes:
+        label: the artifact's path as it was given; a repeated one is followed by " (2)".
+        device: the emulated class, as in "arm64-a76".
+        cpu: the core as Arm calls it, as in "cortex-a76".
+        features: that the emulated program sees, in /proc/cpuinfo's words.
+        instructions: of one inference: medians over all counted ones, of each class.
+        totals: all instructions of each counted inference, by process.
+        spread: (largest - smallest) / median of them.
+        overhead: instructions between the marks around an empty call, which are in every count.
+        dispatch: what the kernels multiply with, the most used first.
+        kernels: the functions with the most instructions.
+        versions: of the runtime's packages in the emulator, which may be others than here.
+        macs: of the network at this resolution; None where no spec describes it.
+        cautions: what a reader should know.
+    """
+
+    label: str
+    sha256: str
+    size_bytes: int
+    target: str
+    delegate: str
+    recipe: str
+    model: str
+    resolution: tuple[int, int]
+    batch: int
+    trained: bool
+    device: str
+    cpu: str
+    features: tuple[str, ...]
+    qemu: str
+    threads: int
+    instructions: InstructionCounts
+    totals: tuple[tuple[int, ...], ...]
+    spread: float
+    overhead: int
+    dispatch: tuple[str, ...]
+    kernels: tuple[Kernel, ...]
+    versions: dict[str, str]
+    cautions: tuple[EmulationCaution, ...]
+    macs: int | None = None
+    source: Source = "emulated"
+    schema: int = EMULATION_SCHEMA
