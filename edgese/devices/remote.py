@@ -6,6 +6,7 @@ not be removed is told.
 """
 
 import hashlib
+import math
 import secrets
 import shlex
 import subprocess
@@ -22,7 +23,7 @@ from edgese.devices.listening import TAIL_CHARACTERS, heard_out, tail
 from edgese.errors import DeviceError, EdgeseError, InputError
 from edgese.records.base import Record
 from edgese.records.measurement import Job, Outcome, Push
-from edgese.store import sha256_of, writing
+from edgese.store import sha256_of, size_of, writing
 
 # How long a short command may take; copying has no limit but the clients' own.
 ASK_TIMEOUT_S: Final = 60.0
@@ -187,12 +188,17 @@ def send_verified(remote: Remote, pairs: Sequence[tuple[Path, str]], folder: str
         if said := remote.send(source, f"{folder}/{name}"):
             if known := remote.explain(said):
                 raise DeviceError(*known)
+            # sftp says no more than "Failure" of a disk that is full.
+            if 0 <= (free_kb := _free_kb(remote, folder)) < _size_kb(source):
+                said = f"{said}: no space left, {free_kb} kB are free for {_size_kb(source)} kB"
             raise refused(remote, said, f"copying {source.name} to")
         if source.is_dir():
             inside = [path for path in sorted(source.rglob("*")) if path.is_file()]
             expected += [(p, f"{name}/{p.relative_to(source).as_posix()}") for p in inside]
         else:
             expected.append((source, name))
+    if not expected:
+        return
     mark = shell.new_mark()
     names = [name for _, name in expected]
     script = f"cd {shlex.quote(folder)} && {{\n{shell.listing(names, mark)}\n}}"
@@ -210,6 +216,20 @@ def send_verified(remote: Remote, pairs: Sequence[tuple[Path, str]], folder: str
                 f"{there.size_bytes} bytes of {size_bytes}, or with another hash.",
                 hint="Try again; the connection or the storage there may be bad.",
             )
+
+
+def _free_kb(remote: Remote, folder: str) -> int:
+    """Room where a folder is; -1 where that cannot be found out."""
+    try:
+        words = ask(remote, f"df -k {shlex.quote(folder)} | tail -n 1").stdout.split()
+    except DeviceError:
+        return -1
+    # "filesystem 1K-blocks used available capacity mounted".
+    return int(words[3]) if len(words) > 3 and words[3].isdigit() else -1
+
+
+def _size_kb(path: Path) -> int:
+    return math.ceil(size_of(path) / 1024)
 
 
 def _prepare(remote: Remote, folder: str, pushes: Sequence[Push]) -> None:

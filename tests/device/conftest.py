@@ -1,14 +1,21 @@
 """Fixtures of the tests that need something from outside Python: adb, sshd."""
 
 import os
+import pwd
 import shutil
+import signal
 import socket
 import subprocess
+import time
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from edgese.devices.fake import FakePhone
+
+# Not in the path of users on Debian.
+SSHD = "/usr/sbin/sshd"
 
 
 def free_port():
@@ -65,3 +72,98 @@ def phones(adb_server, tmp_path):
             return phone
 
         yield make
+
+
+class SshServer:
+    """Debian's sshd on a port of its own, with keys of its own, for the user who runs the tests."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.port = free_port()
+        self.user = pwd.getpwuid(os.getuid()).pw_name
+        self.address = f"{self.user}@127.0.0.1:{self.port}"
+        self.cache = folder / "far" / "edgese"
+        for name in ("host", "user", "stranger"):
+            self._keygen(name)
+        shutil.copy(folder / "user.pub", folder / "authorized_keys")
+        host = (folder / "host.pub").read_text().split()[:2]
+        (folder / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {' '.join(host)}\n")
+        self.config = self.client_config("known_hosts", "user")
+        (folder / "sshd_config").write_text(
+            f"ListenAddress 127.0.0.1\nPort {self.port}\nHostKey {folder}/host\n"
+            f"PidFile {folder}/pid\nAuthorizedKeysFile {folder}/authorized_keys\n"
+            "StrictModes no\nUsePAM no\nPasswordAuthentication no\n"
+            "KbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n"
+            f"Subsystem sftp internal-sftp\nSetEnv XDG_CACHE_HOME={folder}/far\n"
+        )
+        self._process = None
+
+    def _keygen(self, name):
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.folder / name], check=True
+        )
+
+    def client_config(self, known_hosts, key):
+        """A client's configuration that knows nothing but these two files."""
+        path = self.folder / f"config-{known_hosts}-{key}"
+        path.write_text(
+            f"IdentityFile {self.folder}/{key}\nIdentitiesOnly yes\nIdentityAgent none\n"
+            f"UserKnownHostsFile {self.folder}/{known_hosts}\nGlobalKnownHostsFile /dev/null\n"
+        )
+        return path
+
+    def start(self):
+        self._process = subprocess.Popen(
+            [SSHD, "-D", "-E", self.folder / "log", "-f", self.folder / "sshd_config"],
+            stdin=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and self._process.poll() is None:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.05)
+        pytest.skip(f"sshd does not start: {(self.folder / 'log').read_text()[-300:]}")
+
+    def connections(self):
+        """Ids of the processes that serve one connection each."""
+        path = f"/proc/{self._process.pid}/task/{self._process.pid}/children"
+        with open(path, encoding="ascii") as file:
+            return [int(word) for word in file.read().split()]
+
+    def drop(self):
+        """Cuts every connection, as a network that fails."""
+        for pid in self.connections():
+            for child in children(pid):
+                os.kill(child, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
+
+    def stop(self):
+        if self._process is not None:
+            self.drop()
+            self._process.terminate()
+            self._process.wait()
+
+
+def children(pid):
+    """Ids of a process's own sshd children: where root serves, one speaks and one stands behind."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            found = [int(word) for word in file.read().split()]
+    except OSError:
+        return []
+    return [one for one in found if b"sshd" in Path(f"/proc/{one}/cmdline").read_bytes()]
+
+
+@pytest.fixture(scope="session")
+def ssh_server(tmp_path_factory):
+    for program in ("ssh", "sftp", "ssh-keygen", SSHD):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is missing: apt-get install openssh-client openssh-server")
+    # Where sshd runs as root it wants a folder that its start script would have made.
+    if os.getuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    server = SshServer(tmp_path_factory.mktemp("ssh"))
+    server.start()
+    yield server
+    server.stop()
