@@ -1,21 +1,19 @@
 """An Android phone as a device, through the system's `adb`.
 
-What runs there by default is what boards and the emulator run: `measure/runner.py` in the interpreter
-of `edgese.devices.sysroot`. It computes on the CPU.
+What runs there by default is what boards and the emulator run: `measure/runner.py` in the
+interpreter of `edgese.devices.sysroot`. It computes on the CPU.
 """
 
 import json
 import os
-import shlex
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from edgese.catalog import target_facts
-from edgese.devices import elf, interpreter, remote
+from edgese.devices import interpreter, remote
 from edgese.devices.adb_client import REMEDIES, AdbClient, Attached, Phone, server_address
 from edgese.devices.affinity import big_cores, mask
 from edgese.devices.android import QUESTIONS, properties, state, too_warm
@@ -112,13 +110,7 @@ class AdbDevice:
                 "There is no interpreter with the runtimes for phones.",
                 hint="edgese emulator setup",
             )
-        if isinstance(self._python, Sequence):
-            command = shlex.join([*self._python, "-c", f"import {facts.runtime}"])
-            has = not remote.ask(self.phone, command, timeout_s=300).code
-        else:
-            root, sites = self._python.root, self._python.site
-            has = any((root / site / facts.runtime).exists() for site in sites)
-        if not has:
+        if not interpreter.has(self.phone, self._python, facts.runtime):
             raise MissingDependency(
                 f"The interpreter for {self.phone.name} lacks {facts.title}'s runtime.",
                 hint="edgese emulator setup" + (" --executorch" if target == "executorch" else ""),
@@ -164,10 +156,7 @@ class AdbDevice:
         self.before = self.after = None
         phone = self.phone
         self.before = before = self._cooled(hear)
-        for push in job.push:
-            program = Path(push.source)
-            if push.name == job.argv[0].removeprefix("./") and program.is_file():
-                elf.refuse_foreign(program, before.architecture, phone.name)
+        remote.refuse_foreign(job, before.architecture, phone.name)
         python: tuple[str, ...] = ()
         if _PYTHON in job.argv:
             python = self._interpreter(before, hear)
@@ -201,7 +190,7 @@ class AdbDevice:
         )
 
     def _cooled(self, hear: Callable[[str], None]) -> PhoneState:
-        """Waits until the phone is cool enough; what for is heard as a line of the runner's kind."""
+        """Waits until the phone is cool; what for is heard as a line of the runner's kind."""
         waited_s = 0.0
         while True:
             now = self.state()

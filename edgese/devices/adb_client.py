@@ -62,10 +62,9 @@ def attached(text: str) -> tuple[Attached, ...]:
     """Reads what ``adb devices -l`` prints."""
     found = []
     for line in text.partition("List of devices attached")[2].splitlines():
-        serial, _, rest = line.strip().partition(" ")
-        rest = rest.strip()
-        if not serial or not rest:
+        if len(words := line.split(maxsplit=1)) < 2:
             continue
+        serial, rest = words
         # "no permissions" is followed by an explanation in brackets.
         several = rest.startswith("no permissions")
         state = "no permissions" if several else rest.split()[0]

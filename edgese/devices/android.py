@@ -44,7 +44,9 @@ def state(text: str, serial: str, *, taken: datetime | None = None) -> PhoneStat
     sensors = _sensors(thermal)
     skins = [value for value, kind, _ in sensors if kind == _SKIN]
     # What the thermal service calls current is later in its dump than what it remembered.
-    temperatures = sysfs.temperatures(parts.get("zones", "")) | {name: value for value, _, name in sensors}
+    temperatures = sysfs.temperatures(parts.get("zones", "")) | {
+        name: value for value, _, name in sensors
+    }
     status = _STATUS.search(thermal)
     level = _field(battery, "level")
     tenths = _field(battery, "temperature")

@@ -1,9 +1,10 @@
 """The interpreter that phones and boards are given: loader, libraries, Python and the wheels.
 
 It is packed into one file, copied once to a folder of its own there, and used again as long as its
-contents are the same. It needs nothing of the system it comes to but a kernel for its processor: its
-programs are started through its own loader, by a small script. That script is what Python takes for
-itself (the loader's ``--argv0``), so that a process which Python starts anew comes up the same way.
+contents are the same. It needs nothing of the system it comes to but a kernel for its processor:
+its programs are started through its own loader, by a small script. That script is what Python takes
+for itself (the loader's ``--argv0``), so that a process which Python starts anew comes up the same
+way.
 """
 
 import json
@@ -20,10 +21,12 @@ from edgese.devices.remote import Remote, ask, refused, send_verified, told
 from edgese.errors import DeviceError
 from edgese.store import writing
 
-# Of a system's folders, those that no interpreter reads: what a kernel or an installation would show.
+# Of a system's folders, those that no interpreter reads: what a kernel or an installer would show.
 _LEFT_OUT: Final = frozenset({"dev", "etc", "proc", "sys", "tmp", "usr/share", "var"})
 _UNPACK_TIMEOUT_S: Final = 600.0
 _STAMP: Final = "complete"
+# Looks without importing, which may take seconds and leave files behind.
+_LOOK: Final = "import importlib.util as u, sys; sys.exit(u.find_spec(sys.argv[1]) is None)"
 
 
 class Bundle(Protocol):
@@ -65,6 +68,17 @@ class Bundle(Protocol):
         """Hash over all its files; a copy elsewhere is named after it."""
 
 
+def has(remote: Remote, python: Bundle | Sequence[str], module: str) -> bool:
+    """Whether an interpreter has a module: a bundle, or what a command starts there.
+
+    Raises:
+        DeviceError: no connection.
+    """
+    if isinstance(python, Sequence):
+        return not ask(remote, shlex.join([*python, "-c", _LOOK, module])).code
+    return any((python.root / site / module).exists() for site in python.site)
+
+
 def contents(bundle: Bundle) -> list[tuple[str, Path]]:
     """Every file that is packed, with its name there, in a fixed order.
 
@@ -85,25 +99,25 @@ def pack(files: Sequence[tuple[str, Path]], dest: Path) -> None:
                 archive.addfile(entry, file)
 
 
-def launcher(bundle: Bundle, place: str, prefix: Sequence[str], shell_path: str) -> str:
-    """The script that starts the interpreter in ``place`` on the other machine.
+def launcher(bundle: Bundle, prefix: Sequence[str], shell_path: str) -> str:
+    """The script that starts the interpreter on the other machine; it stands beside the root.
 
     Args:
         prefix: what runs its programs there, where the kernel cannot: an emulator.
         shell_path: of the shell there.
     """
-    root = f"{place}/root"
 
     def there(names: Sequence[str]) -> str:
-        return shlex.quote(":".join(f"{root}/{name}" for name in names))
+        return ":".join(f'"$root"/{shlex.quote(name)}' for name in names)
 
-    start = " ".join(map(shlex.quote, [*prefix, f"{root}/{bundle.loader}"]))
+    start = " ".join(map(shlex.quote, prefix))
     return (
         f"#!{shell_path}\n"
+        'root="${0%/*}/root"\n'
         f"export PYTHONHOME={there([bundle.home])}\n"
         f"export PYTHONPATH={there(bundle.site)}\n"
-        f'exec {start} --argv0 "$0" --library-path {there(bundle.libraries)} '
-        f'{there([bundle.python])} "$@"\n'
+        f'exec {start} {there([bundle.loader])} --argv0 "$0" '
+        f'--library-path {there(bundle.libraries)} {there([bundle.python])} "$@"\n'
     )
 
 
@@ -139,28 +153,34 @@ def installed(
     # Without its stamp it was left by a copy that did not end.
     told(remote, f"rm -rf {where}; umask 077; mkdir -p {where}", "making a folder on")
     try:
-        with tempfile.TemporaryDirectory(prefix="edgese-") as name:
-            archive = Path(name) / "interpreter.tar"
-            pack(files, archive)
-            start = Path(name) / "python"
-            start.write_text(launcher(bundle, place, prefix, shell_path), encoding="utf-8")
-            send_verified(remote, [(archive, archive.name), (start, start.name)], place)
-        script = (
-            f"cd {where} && tar -xf interpreter.tar && rm interpreter.tar && chmod 700 python "
-            f"root/{shlex.quote(bundle.python)} && ./python -c 'print(7)'"
-        )
-        # Started by its full path, as every job does: Python remembers what it was started as.
-        script = script.replace("./python", f"{where}/python")
-        answer = ask(remote, script, _UNPACK_TIMEOUT_S)
-        if answer.code or answer.stdout.strip() != "7":
-            raise refused(
-                remote, answer.stderr or answer.stdout, "starting the interpreter of edgese on"
-            )
+        _unpacked(remote, bundle, place, files, launcher(bundle, prefix, shell_path))
         told(remote, f"printf '%s\\n' {shlex.quote(stamp)} >{where}/{_STAMP}", "writing on")
     except BaseException:
         _forget(remote, where)
         raise
     return path
+
+
+def _unpacked(
+    remote: Remote, bundle: Bundle, place: str, files: Sequence[tuple[str, Path]], start: str
+) -> None:
+    """Copies everything there, unpacks it and tries it."""
+    with tempfile.TemporaryDirectory(prefix="edgese-") as name:
+        archive, script = Path(name) / "interpreter.tar", Path(name) / "python"
+        pack(files, archive)
+        script.write_text(start, encoding="utf-8")
+        send_verified(remote, [(archive, archive.name), (script, script.name)], place)
+    where = shlex.quote(place)
+    # Started by its full path, as every job does: Python remembers what it was started as.
+    answer = ask(
+        remote,
+        f"cd {where} && tar -xf interpreter.tar && rm interpreter.tar && chmod 700 python "
+        f"root/{shlex.quote(bundle.python)} && {where}/python -c 'print(7)'",
+        _UNPACK_TIMEOUT_S,
+    )
+    if answer.code or answer.stdout.strip() != "7":
+        said = answer.stderr or answer.stdout
+        raise refused(remote, said, "starting the interpreter of edgese on")
 
 
 def clean(remote: Remote) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """A job on a machine that is reached through a shell: a phone over adb, a board over ssh.
 
-The job gets a private folder there. What is pushed is verified by size and hash, its output is heard
-line by line, and when it is over, however that is, its processes and its folder are gone; what could
-not be removed is told.
+The job gets a private folder there. What is pushed is verified by size and hash, its output is
+heard line by line, and when it is over, however that is, its processes and its folder are gone;
+what could not be removed is told.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from typing import IO, Final, Protocol
 
 import msgspec
 
-from edgese.devices import shell
+from edgese.devices import elf, shell
 from edgese.devices.listening import TAIL_CHARACTERS, heard_out, tail
 from edgese.errors import DeviceError, EdgeseError, InputError
 from edgese.records.base import Record
@@ -68,9 +68,11 @@ class Launch(Record, frozen=True):
         python: stands for "{python}".
         prefix: before every command, as in "taskset f0".
         environment: of every command.
+        private_home: whether HOME is a folder that is removed with the job.
     """
 
     python: tuple[str, ...] = ()
+    private_home: bool = True
     prefix: tuple[str, ...] = ()
     environment: dict[str, str] = msgspec.field(default_factory=dict)
 
@@ -149,6 +151,26 @@ def refused(remote: Remote, said: str, doing: str) -> DeviceError:
         f"{doing[0].upper()}{doing[1:]} {remote.name} failed: {_last_line(said)}",
         hint="Try the same by hand to see more.",
     )
+
+
+def programs(job: Job) -> list[Push]:
+    """Those of the pushed files that the job's command names as programs: "./name"."""
+    return [push for push in job.push if f"./{push.name}" in job.argv]
+
+
+def refuse_foreign(job: Job, machine: str, name: str) -> None:
+    """Raises where a pushed program was built for another processor.
+
+    Args:
+        machine: as `uname -m` tells it there.
+        name: of the device.
+
+    Raises:
+        DeviceError: as said.
+    """
+    for push in programs(job):
+        if Path(push.source).is_file():
+            elf.refuse_foreign(Path(push.source), machine, name)
 
 
 def run(remote: Remote, job: Job, hear: Callable[[str], None], launch: Launch) -> Outcome:
@@ -237,7 +259,8 @@ def _prepare(remote: Remote, folder: str, pushes: Sequence[Push]) -> None:
         if push.source and not Path(push.source).exists():
             raise InputError(f"There is no {push.source}.", hint="Check the path.")
     places = {f"{folder}/work/{push.name}".rpartition("/")[0] for push in pushes}
-    wanted = " ".join(map(shlex.quote, sorted({f"{folder}/work", f"{folder}/tmp", *places})))
+    own = (f"{folder}/{name}" for name in (shell.WORK, shell.TEMPORARY))
+    wanted = " ".join(map(shlex.quote, sorted({*own, *places})))
     # Made without -p first: a folder of this name that exists already is not ours.
     told(
         remote,
@@ -262,10 +285,9 @@ def _execute(
     argv = [*launch.prefix]
     for word in job.argv:
         argv += launch.python if word == "{python}" else [word]
-    if any(push.name == job.argv[0].removeprefix("./") for push in job.push):
+    if own := [shlex.quote(f"{folder}/work/{push.name}") for push in programs(job)]:
         # Copying does not always keep that a file may be run.
-        path = shlex.quote(f"{folder}/work/{job.argv[0].removeprefix('./')}")
-        told(remote, f"chmod 700 {path}", "making a program executable on")
+        told(remote, f"chmod 700 {' '.join(own)}", "making a program executable on")
     mark = shell.new_mark()
     listener = shell.Listener(mark)
     text = ""
@@ -283,6 +305,7 @@ def _execute(
         results=job.pull,
         limit_s=job.timeout_s + _GRACE_S,
         mark=mark,
+        private_home=launch.private_home,
     )
     with tempfile.TemporaryFile() as log:
         process = remote.start(script, log)
@@ -320,8 +343,8 @@ def _fetched(
             digest = hashlib.sha256(content).hexdigest()
             if len(content) != there.size_bytes or there.sha256 not in {"", digest}:
                 raise DeviceError(
-                    f"What came back from {remote.name} as {name or 'the error output'} is not what "
-                    f"is there: {len(content)} bytes of {there.size_bytes}, or with another hash.",
+                    f"What came back from {remote.name} as {name or 'the error output'} is not "
+                    f"what is there: {len(content)} bytes of {there.size_bytes}, or another hash.",
                     hint="Measure again; the connection may be bad.",
                 )
             contents[name] = content

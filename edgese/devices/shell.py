@@ -1,12 +1,13 @@
 """What a far shell is told to do, and how its answer is read; pure.
 
-A connection that drops looks like success to whoever believes the client: `adb shell` then returns 0
-with no output. So every answer ends with a mark that nobody can guess, and what has no mark did not
-happen.
+A connection that drops looks like success to whoever believes the client: `adb shell` then returns
+0 with no output. So every answer ends with a mark that nobody can guess, and what has no mark did
+not happen.
 
-The scripts keep to what Android's mksh with toybox and a board's dash with coreutils or BusyBox have
-in common. https://android.googlesource.com/platform/system/core/+/main/shell_and_utilities/README.md
-lists Android's tools by release: setsid, tar, taskset and timeout came with 6.0, sha256sum with 8.0.
+The scripts keep to what Android's mksh with toybox and a board's dash with coreutils or BusyBox
+have in common. Android's tools by release (setsid, tar, taskset and timeout came with 6.0,
+sha256sum with 8.0):
+https://android.googlesource.com/platform/system/core/+/main/shell_and_utilities/README.md
 """
 
 import secrets
@@ -21,7 +22,12 @@ NOT_EXECUTABLE: Final = 126
 NOT_FOUND: Final = 127
 # A shell tells a signal as 128 + its number.
 _SIGNALLED: Final = 128
+# Folders of a job: where it runs, and where what it forgets is removed with it.
+WORK: Final = "work"
+TEMPORARY: Final = "tmp"
 _FIELDS: Final = 4
+# ONNX Runtime from 1.31 on would keep a file with an identity of the machine in the user's home.
+_QUIET: Final = {"ORT_DISABLE_TELEMETRY": "1"}
 
 
 class Answer(Record, frozen=True):
@@ -106,6 +112,7 @@ def job_script(
     results: Sequence[str],
     limit_s: float,
     mark: str,
+    private_home: bool,
 ) -> str:
     """The script that runs a job in ``folder``/work and tells how it ended.
 
@@ -118,13 +125,18 @@ def job_script(
     Args:
         results: names in ``folder``/work whose size and hash are told at the end.
         limit_s: after which the guard acts even if the line is still open.
+        private_home: gives the job a home that is removed with it. Without, what its user has
+            installed there is found.
     """
     place = shlex.quote(folder)
-    settings = {"TMPDIR": f"{folder}/tmp", **environment}
+    temporary = f"{folder}/{TEMPORARY}"
+    settings = {"TMPDIR": temporary, **_QUIET, **environment}
+    if private_home:
+        settings["HOME"] = settings["XDG_CACHE_HOME"] = temporary
     variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in settings.items())
     return f"""exec 3<&0
 umask 077
-cd {place}/work || exit
+cd {place}/{WORK} || exit
 export {variables}
 setsid {" ".join(map(shlex.quote, argv))} </dev/null 2>../stderr 3<&- &
 job=$!

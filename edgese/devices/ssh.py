@@ -1,9 +1,9 @@
 """A board with Linux as a device, through the system's `ssh` and `sftp`.
 
 What runs there is what phones and the emulator run: `measure/runner.py` in the interpreter of
-`edgese.devices.sysroot`, which is copied once to ``~/.cache/edgese`` there. So a board needs neither
-a Python of its own, nor packages, nor the internet. An interpreter that is there already, with the
-runtimes, can be named instead.
+`edgese.devices.sysroot`, which is copied once to ``~/.cache/edgese`` there. So a board needs
+neither a Python of its own, nor packages, nor the internet. An interpreter that is there already,
+with the runtimes, can be named instead.
 """
 
 import shlex
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from edgese.catalog import target_facts
-from edgese.devices import elf, interpreter, remote, sysfs
+from edgese.devices import interpreter, remote, sysfs
 from edgese.devices.affinity import mask
 from edgese.devices.pinning import pinning
 from edgese.devices.ssh_client import Board, SshClient, connected, parsed
@@ -78,19 +78,14 @@ class SshDevice:
                     f"{board.name} runs Linux: {facts.title} runs on Apple systems only.",
                     hint="Leave such artifacts out here.",
                 )
+            hint = "edgese emulator setup" + (" --executorch" if target == "executorch" else "")
             if isinstance(self._python, Sequence):
                 _check_version(board, self._python)
-                command = shlex.join([*self._python, "-c", f"import {facts.runtime}"])
-                has = not remote.ask(board, command, timeout_s=300).code
-                hint = f"Install its runtime there, for {self._python[0]}."
-            else:
-                root, sites = self._bundle().root, self._bundle().site
-                has = any((root / site / facts.runtime).exists() for site in sites)
-                more = " --executorch" if target == "executorch" else ""
-                hint = f"edgese emulator setup{more}"
-            if not has:
+                hint = f"Install it there, for {self._python[0]}."
+            if self._python is None or not interpreter.has(board, self._python, facts.runtime):
                 raise MissingDependency(
-                    f"The interpreter for {board.name} lacks {facts.title}'s runtime.", hint=hint
+                    f"There is no interpreter with {facts.title}'s runtime for {board.name}.",
+                    hint=hint,
                 )
 
     def state(self) -> PhoneState:
@@ -128,15 +123,14 @@ class SshDevice:
         self.before = self.after = None
         with self._connected() as board:
             self.before = before = self._state(board)
-            for push in job.push:
-                program = Path(push.source)
-                if push.name == job.argv[0].removeprefix("./") and program.is_file():
-                    elf.refuse_foreign(program, before.architecture, board.name)
+            remote.refuse_foreign(job, before.architecture, board.name)
             python: tuple[str, ...] = ()
             if _PYTHON in job.argv:
                 python = self._interpreter(board, before, hear)
             prefix = ("taskset", mask(before.pinned)) if before.pinned else ()
-            launch = remote.Launch(python=python, prefix=prefix)
+            # A Python that is there may have its packages in its user's home.
+            bundled = not isinstance(self._python, Sequence)
+            launch = remote.Launch(python=python, prefix=prefix, private_home=bundled)
             outcome = remote.run(board, job, hear, launch)
             try:
                 self.after = self._state(board)

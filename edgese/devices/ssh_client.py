@@ -30,8 +30,7 @@ _REASONS: Final = (
     (
         "REMOTE HOST IDENTIFICATION HAS CHANGED",
         "is not the machine that it was: its host key has changed",
-        "If the board was set up anew, remove the old key: `ssh-keygen -R {host}`. Else somebody "
-        "may be in between.",
+        "Was it set up anew? Then `ssh-keygen -R {host}`; else somebody may be in between.",
     ),
     (
         "Host key verification failed",
@@ -294,4 +293,3 @@ def _escaped(path: str) -> str:
 def _last(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "it said nothing."
-

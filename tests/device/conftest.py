@@ -33,8 +33,9 @@ class AdbServer:
         self.environment = {"HOME": str(home), "TMPDIR": str(home)}
 
     def adb(self, *words):
+        """Runs an adb command with this server."""
         return subprocess.run(
-            ["adb", "-P", str(self.port), *words],
+            [shutil.which("adb"), "-P", str(self.port), *words],
             env=os.environ | self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -100,7 +101,8 @@ class SshServer:
 
     def _keygen(self, name):
         subprocess.run(
-            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.folder / name], check=True
+            [shutil.which("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", self.folder / name],
+            check=True,
         )
 
     def client_config(self, known_hosts, key):
@@ -113,6 +115,7 @@ class SshServer:
         return path
 
     def start(self):
+        """Starts it, or skips."""
         self._process = subprocess.Popen(
             [SSHD, "-D", "-E", self.folder / "log", "-f", self.folder / "sshd_config"],
             stdin=subprocess.DEVNULL,
@@ -127,9 +130,7 @@ class SshServer:
 
     def connections(self):
         """Ids of the processes that serve one connection each."""
-        path = f"/proc/{self._process.pid}/task/{self._process.pid}/children"
-        with open(path, encoding="ascii") as file:
-            return [int(word) for word in file.read().split()]
+        return children(self._process.pid)
 
     def drop(self):
         """Cuts every connection, as a network that fails."""
@@ -139,6 +140,7 @@ class SshServer:
             os.kill(pid, signal.SIGKILL)
 
     def stop(self):
+        """Ends it and all connections."""
         if self._process is not None:
             self.drop()
             self._process.terminate()
@@ -146,13 +148,13 @@ class SshServer:
 
 
 def children(pid):
-    """Ids of a process's own sshd children: where root serves, one speaks and one stands behind."""
+    """Ids of a process's sshd children; where root serves, one speaks and one stands behind it."""
     try:
-        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-            found = [int(word) for word in file.read().split()]
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+        found = [int(word) for word in text.split()]
+        return [one for one in found if b"sshd" in Path(f"/proc/{one}/cmdline").read_bytes()]
     except OSError:
         return []
-    return [one for one in found if b"sshd" in Path(f"/proc/{one}/cmdline").read_bytes()]
 
 
 @pytest.fixture(scope="session")

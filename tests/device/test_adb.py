@@ -1,7 +1,8 @@
-"""Phones through the real `adb` client, in front of a fake phone: what comes back, and each fault."""
+"""Phones through the real `adb` client and a fake phone: what comes back, and each fault."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -106,7 +107,9 @@ def test_a_job_gives_back_its_code_its_words_and_its_files(phones, device, tmp_p
 def test_words_and_names_reach_a_program_as_they_are(phones, device):
     phones(properties=MODEL)
     words = ["a b", "$HOME", "'", '"', "*", "\\", "`id`", "é"]
-    outcome = device().run(script("import sys, json; print(json.dumps(sys.argv[1:]))", *words), ignore)
+    outcome = device().run(
+        script("import sys, json; print(json.dumps(sys.argv[1:]))", *words), ignore
+    )
     assert json.loads(outcome.stdout) == words
 
 
@@ -165,9 +168,7 @@ def test_the_phone_is_looked_at_before_and_after(phones, device):
     phone = phones(properties=MODEL)
     phone.warm(case_c=31.5)
     looking = device()
-    looking.run(
-        script("pass"), lambda _: None
-    )
+    looking.run(script("pass"), lambda _: None)
     phone.warm(case_c=36.5, status=1)
     assert looking.before.skin_c == looking.after.skin_c == 31.5
     assert looking.state().skin_c == 36.5
@@ -199,7 +200,7 @@ def test_a_warm_phone_is_waited_for(phones, device):
 def test_a_throttled_phone_that_does_not_cool_down_is_given_up(phones, device):
     phone = phones(properties=MODEL)
     phone.warm(case_c=44.0, status=3)
-    with pytest.raises(DeviceError, match="too warm.*thermal status is 3"):
+    with pytest.raises(DeviceError, match=r"too warm.*thermal status is 3"):
         device(cool_c=35.0, cool_timeout_s=10, sleep=lambda _: None).run(script("pass"), ignore)
     assert nothing_left(phone)
 
@@ -209,7 +210,7 @@ def test_a_connection_dropped_in_a_push_is_told_and_cleared_up(phones, device, t
     large = tmp_path / "large.bin"
     large.write_bytes(bytes(2_000_000))
     phone.fault = "drop_in_push"
-    with pytest.raises(DeviceError, match="connection to Pixel 8 .* was lost"):
+    with pytest.raises(DeviceError, match=r"connection to Pixel 8 .* was lost"):
         device().run(script("pass", push=(Push(name="x", source=str(large)),)), ignore)
     assert phone.fault == ""
     assert nothing_left(phone)
@@ -240,7 +241,7 @@ def test_a_full_phone_is_told(phones, device, tmp_path):
     large = tmp_path / "large.bin"
     large.write_bytes(bytes(2_000_000))
     phone = phones(properties=MODEL, quota_bytes=1_000_000)
-    with pytest.raises(DeviceError, match="is full.*No space left on device"):
+    with pytest.raises(DeviceError, match=r"is full.*No space left on device"):
         device().run(script("pass", push=(Push(name="x", source=str(large)),)), ignore)
     assert nothing_left(phone)
 
@@ -277,7 +278,7 @@ def test_a_file_that_was_spoilt_on_the_way_is_told(phones, device):
     assert nothing_left(phone)
 
 
-def test_where_nothing_can_hash_the_size_is_compared(phones, device, tmp_path):
+def test_where_nothing_can_hash_the_size_is_compared(phones, device):
     phone = phones(properties=MODEL)
     phone.without("sha256sum")
     assert device().run(script("print(1)"), ignore).stdout == "1\n"
@@ -301,7 +302,7 @@ def test_a_file_that_is_not_here_is_told_before_anything_is_done(phones, device)
 def test_a_runner_for_another_processor_is_told(phones, device):
     phone = phones(properties=MODEL, architecture="armv7l")
     program = Path(sys.executable).resolve()
-    with pytest.raises(DeviceError, match="was built for .* is armv7l"):
+    with pytest.raises(DeviceError, match=r"was built for .* is armv7l"):
         device().run(
             Job(argv=("./python",), push=(Push(name="python", source=str(program)),)), ignore
         )
@@ -368,7 +369,6 @@ AdbDevice(
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as host:
         assert host.stdout.readline() == b"started\n"
-        os.killpg(os.getpgid(host.pid), 0)
         host.kill()
     assert nothing_left(phone)
 
@@ -391,7 +391,7 @@ def test_no_phone_at_all_is_told(adb_server, device):
 
 def test_another_phone_is_told_by_its_model(phones, device):
     phone = phones(properties={"ro.product.model": "Pixel 8 Pro"})
-    with pytest.raises(DeviceError, match="Pixel 8 is not attached.*Pixel 8 Pro") as caught:
+    with pytest.raises(DeviceError, match=r"Pixel 8 is not attached.*Pixel 8 Pro") as caught:
         device().info()
     assert phone.serial in caught.value.message
 
@@ -421,7 +421,7 @@ def test_a_serial_that_is_not_there_is_told(phones, device):
 
 def test_a_phone_that_was_not_allowed_is_told(phones, device):
     phones(properties=MODEL, authorized=False)
-    with pytest.raises(DeviceError, match="attached but (unauthorized|authorizing)") as caught:
+    with pytest.raises(DeviceError, match=r"attached but (unauthorized|authorizing)") as caught:
         device().info()
     assert "allow USB debugging" in caught.value.hint
 
@@ -429,7 +429,7 @@ def test_a_phone_that_was_not_allowed_is_told(phones, device):
 def test_a_phone_that_does_not_answer_is_told(phones, device, adb_server):
     phone = phones(properties=MODEL, silent=True, connect=False)
     with subprocess.Popen(
-        ["adb", "-P", str(adb_server.port), "connect", phone.serial],
+        [shutil.which("adb"), "-P", str(adb_server.port), "connect", phone.serial],
         env=os.environ | adb_server.environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -450,7 +450,7 @@ def test_the_serial_of_the_environment_is_taken(phones, device, monkeypatch):
     assert device().phone.serial == other.serial
 
 
-def test_a_server_that_is_not_there_is_told(device):
+def test_a_server_that_is_not_there_is_told():
     with pytest.raises(DeviceError, match=r"adb server on 127\.0\.0\.1:9 cannot be asked"):
         AdbDevice(server="127.0.0.1:9").info()
 

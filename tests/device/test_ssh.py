@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -165,7 +166,9 @@ import sys
 from pathlib import Path
 from edgese.devices.ssh import SshDevice
 from edgese.records.measurement import Job, Push
-SshDevice({ssh_server.address!r}, config=Path({str(ssh_server.config)!r}), python=(sys.executable,)).run(
+SshDevice(
+    {ssh_server.address!r}, config=Path({str(ssh_server.config)!r}), python=(sys.executable,)
+).run(
     Job(argv=("{{python}}", "s.py"), push=(Push(name="s.py", content={FAMILY.encode()!r}),)),
     lambda line: print(line, flush=True),
 )
@@ -213,18 +216,26 @@ def small_disk(ssh_server):
     """Puts a file system of one megabyte where the board keeps edgese's files."""
     folder = ssh_server.cache.parent
     folder.mkdir(exist_ok=True)
-    mounting = ["mount", "-t", "tmpfs", "-o", "size=1m", "edgese-test", str(folder)]
+    mounting = [
+        shutil.which("mount") or "mount",
+        "-t",
+        "tmpfs",
+        "-o",
+        "size=1m",
+        "edgese-test",
+        str(folder),
+    ]
     if subprocess.run(mounting, capture_output=True, check=False).returncode:
         pytest.skip("a small file system can be mounted by root only")
     yield
-    subprocess.run(["umount", str(folder)], check=True)
+    subprocess.run([shutil.which("umount"), str(folder)], check=True)
 
 
 @pytest.mark.usefixtures("small_disk")
 def test_a_full_board_is_told(board, tmp_path, nothing_left):
     large = tmp_path / "large.bin"
     large.write_bytes(bytes(2_000_000))
-    with pytest.raises(DeviceError, match="is full.* kB are free for 1954 kB"):
+    with pytest.raises(DeviceError, match=r"is full.* kB are free for 1954 kB"):
         board().run(script("pass", push=(Push(name="x", source=str(large)),)), ignore)
     assert nothing_left()
 

@@ -2,9 +2,9 @@
 
 Written after the public descriptions in
 https://android.googlesource.com/platform/packages/modules/adb/+/refs/heads/main/protocol.txt.
-A message is six little-endian 32-bit words (command, two arguments, length and checksum of the data,
-the command's complement) and data. Streams are numbered by both sides; each write is acknowledged
-before the next.
+A message is six little-endian 32-bit words (command, two arguments, length and checksum of the
+data, the command's complement) and data. Streams are numbered by both sides; each write is
+acknowledged before the next.
 """
 
 import asyncio

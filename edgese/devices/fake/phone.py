@@ -5,11 +5,11 @@ The system's own `adb` client connects, pushes, runs and pulls::
     with FakePhone(folder, properties={"ro.product.model": "Pixel 8"}) as phone:
         subprocess.run(["adb", "connect", phone.serial])
 
-What the shell service is asked for runs here, as this user, in a real shell: that is what `adb shell`
-is. Therefore it listens on 127.0.0.1 alone, the paths of a phone (/data, /sys, /system, ...) in a
-command lead into the fake's folder, only the tools in its own system/bin are found by name, and all
-that was started ends when the fake does. It is a stand-in and no sandbox: whoever may connect to a
-port of this machine may run commands as its user for as long as it is there.
+What the shell service is asked for runs here, as this user, in a real shell: that is what
+`adb shell` is. Therefore it listens on 127.0.0.1 alone, the paths of a phone (/data, /sys,
+/system, ...) in a command lead into the fake's folder, only the tools in its own system/bin are
+found by name, and all that was started ends when the fake does. It is a stand-in and no sandbox:
+whoever may connect to a port of this machine may run commands as its user while it is there.
 """
 
 import asyncio
@@ -158,8 +158,8 @@ class FakePhone:
             return "Permission denied"
         return "Permission denied" if self._takes("no_permission") else ""
 
-    def during(self, path: Path, size_bytes: int) -> str:
-        """Why no more of a file is taken."""
+    def during(self, size_bytes: int) -> str:
+        """Why no more of a file is taken, after so many bytes."""
         if size_bytes >= _HALF_PUSH_BYTES and self._takes("drop_in_push"):
             self._drop()
         used = sum(file.stat().st_size for file in self.storage.rglob("*") if file.is_file())
@@ -214,7 +214,8 @@ class FakePhone:
         kind, _, command = name.partition(":")
         self.commands.append(command)
         packets = self._packets and "v2" in kind.split(",")
-        process = subprocess.Popen(
+        # Its pipes are handed to the event loop; starting it takes no time worth giving up.
+        process = subprocess.Popen(  # noqa: ASYNC220  # see above
             [str(self.root / system.BIN / "sh"), "-c", self._mapped(command)],
             cwd=self.root,
             env=system.environment(self.root),

@@ -18,7 +18,6 @@ from edgese.devices.fake.adbd import Stream, StreamClosed
 _PACKET: Final = struct.Struct("<BI")
 _STDIN, _STDOUT, _STDERR, _EXIT, _CLOSE_STDIN = range(5)
 _PART_BYTES: Final = 64 * 1024
-_POLL_S: Final = 0.01
 
 
 async def serve(
@@ -30,8 +29,8 @@ async def serve(
 ) -> None:
     """Carries a command's input and output until it ends, or until the client goes.
 
-    When the client goes, the command gets SIGHUP and its pipes are closed, as shell_service.cpp does
-    it. What it started has to notice for itself.
+    When the client goes, the command gets SIGHUP and its pipes are closed, as shell_service.cpp
+    does it. What it started has to notice for itself.
 
     Args:
         process: with pipes for all it reads and writes; its errors go to its output where there are
@@ -62,8 +61,7 @@ async def serve(
     try:
         outputs = (process.stdout, _STDOUT), (process.stderr, _STDERR)
         await asyncio.gather(*(pass_on(pipe, kind) for pipe, kind in outputs))
-        while process.poll() is None:
-            await asyncio.sleep(_POLL_S)
+        await asyncio.to_thread(process.wait)
         if packets:
             code = process.returncode
             # A shell that a signal ended is told as shells tell it.

@@ -1,7 +1,8 @@
 """The sync service of an adb daemon: what `adb push` and `adb pull` speak.
 
-Written after https://android.googlesource.com/platform/packages/modules/adb/+/refs/heads/main/SYNC.TXT
-and the structures in file_sync_protocol.h there. A request is four letters and a length, then a path.
+Written after SYNC.TXT and the structures in file_sync_protocol.h of
+https://android.googlesource.com/platform/packages/modules/adb/+/refs/heads/main/.
+A request is four letters and a length, then a path.
 """
 
 import os
@@ -27,7 +28,7 @@ class Hindrance(Protocol):
     def before(self, path: Path) -> str:
         """Why the file is refused; "" where it is not."""
 
-    def during(self, path: Path, size_bytes: int) -> str:
+    def during(self, size_bytes: int) -> str:
         """Why no more of it is taken, after so many bytes; "" where it is."""
 
     def after(self, path: Path) -> None:
@@ -85,7 +86,7 @@ async def _receive(
                 break
             data = await stream.read(size)
             taken += size
-            reason = reason or hindrance.during(path, taken)
+            reason = reason or hindrance.during(taken)
             if not reason:
                 os.write(descriptor, data)
     finally:
@@ -114,7 +115,7 @@ async def _send(stream: Stream, path: Path) -> None:
 
 
 async def _list(stream: Stream, folder: Path) -> None:
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in _inside(folder):
         found, name = path.lstat(), os.fsencode(path.name)
         size = found.st_size & 0xFFFFFFFF
         head = _ENTRY.pack(b"DENT", found.st_mode, size, int(found.st_mtime), len(name))
@@ -123,11 +124,7 @@ async def _list(stream: Stream, folder: Path) -> None:
 
 
 async def _tell(stream: Stream, name: bytes, path: Path) -> None:
-    error, found = 0, None
-    try:
-        found = path.stat() if name == b"STA2" else path.lstat()
-    except OSError as problem:
-        error = problem.errno or 0
+    error, found = _looked_at(path, follow=name == b"STA2")
     if name == b"STAT":
         facts = (found.st_mode, found.st_size & 0xFFFFFFFF, int(found.st_mtime)) if found else None
         await stream.write(_STAT.pack(name, *(facts or (0, 0, 0))))
@@ -150,3 +147,15 @@ async def _tell(stream: Stream, name: bytes, path: Path) -> None:
                 int(found.st_ctime),
             )
         )
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _looked_at(path: Path, *, follow: bool) -> tuple[int, os.stat_result | None]:
+    """The system's error number, or 0 and what it tells."""
+    try:
+        return 0, path.stat() if follow else path.lstat()
+    except OSError as problem:
+        return problem.errno or 0, None
