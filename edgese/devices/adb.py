@@ -1,11 +1,11 @@
 """An Android phone as a device, through the system's `adb`.
 
 What runs there by default is what boards and the emulator run: `measure/runner.py` in the
-interpreter of `edgese.devices.sysroot`. It computes on the CPU.
+interpreter of `edgese.devices.sysroot`. It computes on the CPU. This was tried with the real client
+on the stand-in of `edgese.devices.fake`, with Android's shell and tools, and not yet on a phone.
 """
 
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -13,18 +13,20 @@ from typing import Final
 import msgspec
 
 from edgese.catalog import target_facts
-from edgese.devices import interpreter, remote
-from edgese.devices.adb_client import REMEDIES, AdbClient, Attached, Phone, server_address
+from edgese.devices import interpreter, remote, remote_job
+from edgese.devices.adb_client import AdbClient, Phone, server_address
 from edgese.devices.affinity import big_cores, mask
-from edgese.devices.android import QUESTIONS, properties, state, too_warm
+from edgese.devices.android import QUESTIONS, state, too_warm
+from edgese.devices.phones import find
 from edgese.devices.pinning import pinning
 from edgese.errors import DeviceError, MissingDependency
-from edgese.records.device import DeviceFacts, recognised
+from edgese.records.device import DeviceFacts
 from edgese.records.measurement import DeviceInfo, Job, Outcome
 from edgese.records.phone import PhoneState
 
-# A phone's case may have 43 degrees in the hand; below this one has rested.
-DEFAULT_COOL_C: Final = 35.0
+# Below this a phone has rested. Others wait for the same before they measure:
+# https://github.com/software-mansion/react-native-executorch/pull/1363
+DEFAULT_COOL_C: Final = 37.0
 _BETWEEN_LOOKS_S: Final = 5.0
 _PYTHON: Final = "{python}"
 
@@ -156,12 +158,12 @@ class AdbDevice:
         self.before = self.after = None
         phone = self.phone
         self.before = before = self._cooled(hear)
-        remote.refuse_foreign(job, before.architecture, phone.name)
+        remote_job.refuse_foreign(job, before.architecture, phone.name)
         python: tuple[str, ...] = ()
         if _PYTHON in job.argv:
             python = self._interpreter(before, hear)
         prefix = ("taskset", mask(before.pinned)) if before.pinned else ()
-        outcome = remote.run(phone, job, hear, remote.Launch(python=python, prefix=prefix))
+        outcome = remote_job.run(phone, job, hear, remote_job.Launch(python=python, prefix=prefix))
         try:
             self.after = self.state()
         except DeviceError:
@@ -206,93 +208,3 @@ class AdbDevice:
             hear(json.dumps({"stage": f"wait for {self.phone.name}: {reason}", "fraction": 0.0}))
             self._sleep(_BETWEEN_LOOKS_S)
             waited_s += _BETWEEN_LOOKS_S
-
-
-def find(client: AdbClient, facts: DeviceFacts | None, serial: str = "") -> Phone:
-    """The one phone that is meant.
-
-    Args:
-        facts: it must answer as their properties say; None takes any phone.
-        serial: "" takes ANDROID_SERIAL, as adb does.
-
-    Raises:
-        DeviceError: none, one that is not usable, another one, or several: serials are told.
-        MissingDependency: there is no adb.
-    """
-    serial = serial or os.environ.get("ANDROID_SERIAL", "")
-    title = facts.title if facts else "a phone"
-    listed = client.attached()
-    candidates = [one for one in listed if not serial or one.serial == serial]
-    usable = [one for one in candidates if one.state == "device"]
-    answers = {one.serial: _asked(client, one) for one in usable}
-    fitting = [
-        one for one in usable if facts is None or recognised(facts.properties, answers[one.serial])
-    ]
-    if len(fitting) == 1:
-        model = answers[fitting[0].serial].get("ro.product.model", "")
-        return Phone(client, fitting[0].serial, facts.title if facts else model or "the phone")
-    if fitting:
-        serials = ", ".join(one.serial for one in fitting)
-        raise DeviceError(
-            f"{len(fitting)} phones are attached that are {title}: {serials}.",
-            hint=f"Say which: set ANDROID_SERIAL={fitting[0].serial}.",
-        )
-    raise _none(title, serial, listed, candidates, answers)
-
-
-def _none(
-    title: str,
-    serial: str,
-    listed: Sequence[Attached],
-    candidates: Sequence[Attached],
-    answers: dict[str, dict[str, str]],
-) -> DeviceError:
-    """The error of a phone that was not found, with what was."""
-    there = ", ".join(f"{one.serial} ({_called(one, answers)})" for one in listed)
-    wanted = f"The phone {serial}" if serial else f"{title[0].upper()}{title[1:]}"
-    for one in candidates:
-        if one.state != "device":
-            return DeviceError(
-                f"{one.serial} is attached but {one.state}, so it cannot be asked whether it is "
-                f"{title}.",
-                hint=REMEDIES.get(one.state, "See what `adb devices -l` says of it."),
-            )
-    if serial and candidates:
-        return DeviceError(
-            f"{wanted} is no {title}: it calls itself {_called(candidates[0], answers)!r}.",
-            hint="Name the device that it is, or another serial.",
-        )
-    if listed:
-        return DeviceError(
-            f"{wanted} is not attached; there is {there}.",
-            hint="Attach it, or name what is there.",
-        )
-    return DeviceError(
-        f"{wanted} is not attached: adb lists no phone at all.",
-        hint="Connect it by USB, and allow USB debugging in its developer options "
-        "(https://developer.android.com/studio/debug/dev-options).",
-    )
-
-
-def reachable(facts: DeviceFacts, server: str = "") -> str:
-    """Says in a few words whether a phone can be reached now: "attached (SERIAL)", or why not."""
-    client = AdbClient(server=server_address(server) if server else None)
-    try:
-        return f"attached ({find(client, facts).serial})"
-    except MissingDependency:
-        return "adb is not installed"
-    except DeviceError as error:
-        if "is attached but" in error.message:
-            return "attached, but not usable"
-        return "several attached" if "phones are attached" in error.message else "not attached"
-
-
-def _called(one: Attached, answers: dict[str, dict[str, str]]) -> str:
-    if one.state != "device":
-        return one.state
-    return answers.get(one.serial, {}).get("ro.product.model", "") or one.model or "unnamed"
-
-
-def _asked(client: AdbClient, one: Attached) -> dict[str, str]:
-    phone = Phone(client, one.serial, one.model or "the phone")
-    return properties(remote.told(phone, "getprop", "asking"))

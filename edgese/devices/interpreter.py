@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from edgese.devices import elf
-from edgese.devices.remote import Remote, ask, refused, send_verified, told
+from edgese.devices.copying import send_verified
+from edgese.devices.remote import Remote, ask, refused, told
 from edgese.errors import DeviceError
 from edgese.store import writing
 

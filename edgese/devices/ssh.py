@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from edgese.catalog import target_facts
-from edgese.devices import interpreter, remote, sysfs
+from edgese.devices import interpreter, remote, remote_job, sysfs
 from edgese.devices.affinity import mask
 from edgese.devices.pinning import pinning
 from edgese.devices.ssh_client import Board, SshClient, connected, parsed
@@ -123,15 +123,15 @@ class SshDevice:
         self.before = self.after = None
         with self._connected() as board:
             self.before = before = self._state(board)
-            remote.refuse_foreign(job, before.architecture, board.name)
+            remote_job.refuse_foreign(job, before.architecture, board.name)
             python: tuple[str, ...] = ()
             if _PYTHON in job.argv:
                 python = self._interpreter(board, before, hear)
             prefix = ("taskset", mask(before.pinned)) if before.pinned else ()
             # A Python that is there may have its packages in its user's home.
             bundled = not isinstance(self._python, Sequence)
-            launch = remote.Launch(python=python, prefix=prefix, private_home=bundled)
-            outcome = remote.run(board, job, hear, launch)
+            launch = remote_job.Launch(python=python, prefix=prefix, private_home=bundled)
+            outcome = remote_job.run(board, job, hear, launch)
             try:
                 self.after = self._state(board)
             except DeviceError:

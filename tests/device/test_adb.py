@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from edgese.devices import adb
 from edgese.devices.adb import AdbDevice
 from edgese.devices.adb_client import AdbClient
+from edgese.devices.phones import reachable
 from edgese.errors import DeviceError, InputError, MissingDependency
 from edgese.records.device import DeviceFacts
 from edgese.records.measurement import Job, Push
@@ -228,7 +228,7 @@ def test_a_connection_dropped_in_mid_run_is_never_taken_for_success(phones, devi
 def test_a_phone_that_does_not_come_back_clears_up_alone_and_the_doubt_is_told(
     phones, device, monkeypatch
 ):
-    monkeypatch.setattr("edgese.devices.remote.RETURN_S", 1)
+    monkeypatch.setattr("edgese.devices.remote_job.RETURN_S", 1)
     phone = phones(properties=MODEL)
     phone.fault = "gone_in_run"
     with pytest.raises(DeviceError) as caught:
@@ -457,13 +457,13 @@ def test_a_server_that_is_not_there_is_told():
 
 def test_whether_a_phone_can_be_reached_is_told_in_a_few_words(phones, adb_server, monkeypatch):
     monkeypatch.setenv("HOME", adb_server.environment["HOME"])
-    assert adb.reachable(PIXEL8, adb_server.address) == "not attached"
+    assert reachable(PIXEL8, adb_server.address) == "not attached"
     phone = phones(properties=MODEL)
-    assert adb.reachable(PIXEL8, adb_server.address) == f"attached ({phone.serial})"
+    assert reachable(PIXEL8, adb_server.address) == f"attached ({phone.serial})"
     phones(properties=MODEL)
-    assert adb.reachable(PIXEL8, adb_server.address) == "several attached"
+    assert reachable(PIXEL8, adb_server.address) == "several attached"
     monkeypatch.setattr("shutil.which", lambda _: None)
-    assert adb.reachable(PIXEL8, adb_server.address) == "adb is not installed"
+    assert reachable(PIXEL8, adb_server.address) == "adb is not installed"
 
 
 def test_without_adb_the_hint_is_how_to_get_it(monkeypatch):
