@@ -26,8 +26,6 @@ _SIGNALLED: Final = 128
 WORK: Final = "work"
 TEMPORARY: Final = "tmp"
 _FIELDS: Final = 4
-# ONNX Runtime from 1.31 on would keep a file with an identity of the machine in the user's home.
-_QUIET: Final = {"ORT_DISABLE_TELEMETRY": "1"}
 
 
 class Answer(Record, frozen=True):
@@ -130,7 +128,7 @@ def job_script(
     """
     place = shlex.quote(folder)
     temporary = f"{folder}/{TEMPORARY}"
-    settings = {"TMPDIR": temporary, **_QUIET, **environment}
+    settings = {"TMPDIR": temporary, **environment}
     if private_home:
         settings["HOME"] = settings["XDG_CACHE_HOME"] = temporary
     variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in settings.items())

@@ -177,11 +177,14 @@ class Board:
             DeviceError: there is none to be had; it says why.
         """
         self.close()
-        words = ("-M", "-N", "-T", "-a", "-x", "-o", "ControlPersist=no", "--")
+        # It lives as long as its input does, so that it cannot outlive whoever started it.
+        words = ("-M", "-T", "-a", "-x", "-o", "ControlPersist=no", "--")
         with tempfile.TemporaryFile() as log:
             self._master = subprocess.Popen(
-                self.client.argv("ssh", self._control, *words, self.client.address.login),
-                stdin=subprocess.DEVNULL,
+                self.client.argv(
+                    "ssh", self._control, *words, self.client.address.login, "exec cat >/dev/null"
+                ),
+                stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 start_new_session=True,
@@ -202,6 +205,8 @@ class Board:
     def close(self) -> None:
         """Ends the connection, and with it all that uses it."""
         if self._master is not None:
+            if self._master.stdin is not None:
+                self._master.stdin.close()
             self._master.terminate()
             try:
                 self._master.wait(5)

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -367,10 +368,18 @@ AdbDevice(
     lambda line: print(line, flush=True),
 )
 """
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as host:
+    # What it leaves on this machine is not ours to judge: nobody can clear up after SIGKILL.
+    with (
+        tempfile.TemporaryDirectory() as place,
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            env=os.environ | {"TMPDIR": place},
+        ) as host,
+    ):
         assert host.stdout.readline() == b"started\n"
         host.kill()
-    assert nothing_left(phone)
+        assert nothing_left(phone)
 
 
 def test_an_old_phone_that_tells_no_return_codes_does_as_well(phones, device):

@@ -8,20 +8,7 @@ from edgese.devices.adb import AdbDevice
 from edgese.devices.ssh import SshDevice
 from edgese.errors import DeviceError
 from edgese.measure.api import profile
-from edgese.models.registry import find_model
-from edgese.records.artifact import (
-    Interface,
-    Manifest,
-    ModelCard,
-    OperatorReport,
-    Parity,
-    ParityBound,
-    Recipe,
-    TargetOptions,
-    TensorInfo,
-    WeightsInfo,
-)
-from edgese.store import manifest_path, sha256_of, size_of
+from edgese.store import sha256_of
 
 QUICK = {
     "threads": 1,
@@ -31,54 +18,6 @@ QUICK = {
     "min_time_s": 0.0,
     "warmup_time_s": 0.0,
 }
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """An ONNX artifact of one convolution, with its manifest."""
-    onnx = pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
-    np = pytest.importorskip("numpy")
-    helper = onnx.helper
-    path = tmp_path_factory.mktemp("artifact") / "tiny.onnx"
-    weight = onnx.numpy_helper.from_array(np.full((3, 3, 3, 3), 0.1, np.float32), "w")
-    sides = [
-        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, (1, 3, 16, 16)) for name in "xy"
-    ]
-    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])
-    graph = helper.make_graph([node], "tiny", sides[:1], sides[1:], [weight])
-    opset = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
-    picture = TensorInfo(name="x", shape=(1, 3, 16, 16), layout="NCHW", dtype="float32")
-    spec = find_model("efficientnet_b0")
-    manifest = Manifest(
-        artifact=path.name,
-        sha256=sha256_of(path),
-        size_bytes=size_of(path),
-        target="onnxruntime",
-        delegate="cpu",
-        recipe=Recipe(
-            name="fp32",
-            precision="fp32",
-            summary="",
-            parity=ParityBound(min_cosine=0.999, min_sqnr_db=40),
-        ),
-        model=ModelCard(name="tiny", classes=4, preprocessing=spec.preprocessing),
-        spec=spec,
-        weights=WeightsInfo(source="none", sha256="", naming="edgese", trained=False),
-        options=TargetOptions(),
-        interface=Interface(
-            input=picture, output=TensorInfo(name="y", shape=(1, 4), layout="NC", dtype="float32")
-        ),
-        operators=OperatorReport(operators={}, delegate="cpu", partitions=1),
-        parity=Parity(verdict="not_run"),
-        program_sha256="",
-        toolchain={},
-        edgese="0.1.0",
-        created="2026-01-01T00:00:00+00:00",
-    )
-    manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
-    return path
 
 
 @pytest.fixture

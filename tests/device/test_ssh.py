@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -173,11 +174,23 @@ SshDevice(
     lambda line: print(line, flush=True),
 )
 """
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as host:
+    # What it leaves on this machine is not ours to judge: nobody can clear up after SIGKILL.
+    with (
+        tempfile.TemporaryDirectory() as place,
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            env=os.environ | {"TMPDIR": place},
+        ) as host,
+    ):
         pids = json.loads(host.stdout.readline())
         host.kill()
-    ssh_server.drop()
-    assert nothing_left(pids)
+        assert nothing_left(pids)
+        # No connection outlives it either.
+        deadline = time.monotonic() + 10
+        while ssh_server.connections() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert ssh_server.connections() == []
 
 
 def test_an_unknown_host_key_is_told(board, ssh_server):
