@@ -16,6 +16,7 @@ from edgese.devices.adb import AdbDevice
 from edgese.devices.adb_client import AdbClient
 from edgese.devices.phones import reachable
 from edgese.errors import DeviceError, InputError, MissingDependency
+from edgese.measure.binaries import binary_job, parsed_run
 from edgese.records.device import DeviceFacts
 from edgese.records.measurement import Job, Push
 
@@ -319,6 +320,29 @@ def test_a_runner_of_ones_own_is_made_executable(phones, device, tmp_path):
     assert device(python=None).run(job, ignore).stdout == "ran it\n"
 
 
+def test_a_runtimes_own_program_is_run_and_read(phones, device, tmp_path):
+    phone = phones(properties=MODEL)
+    # It says on its output what the program's log would be, and in Android's log what only
+    # executor_runner puts there.
+    phone.tool("logcat", "echo 'Iteration 1 of 2: 3.0 ms'; echo 'Iteration 2 of 2: 2.0 ms'")
+    program = tmp_path / "executor_runner"
+    program.write_text(
+        f"#!{phone.root}/system/bin/sh\n"
+        'for word in "$@"; do echo "$word"; done\n'
+        "echo 'Model executed successfully 2 time(s) in 5.0 ms.'\n",
+        encoding="utf-8",
+    )
+    artifact = tmp_path / "b0.pte"
+    artifact.write_bytes(b"program")
+    job = binary_job(program, artifact, "executorch", threads=4, runs=1, warmup_runs=1)
+    outcome = device(python=None).run(job, ignore)
+    words = outcome.files["log.txt"].decode().splitlines()
+    assert words[0] == "--model_path=artifact.pte"
+    run = parsed_run(program, outcome, delegate="", device="pixel8", warmup_runs=1)
+    assert (run.samples_ms, run.first_run_ms) == ((2.0,), 3.0)
+    assert nothing_left(phone)
+
+
 def test_a_job_over_its_time_leaves_no_process(phones, device):
     phone = phones(properties=MODEL)
     heard = []
@@ -459,6 +483,7 @@ def test_the_serial_of_the_environment_is_taken(phones, device, monkeypatch):
     assert device().phone.serial == other.serial
 
 
+@pytest.mark.usefixtures("adb_server")
 def test_a_server_that_is_not_there_is_told():
     with pytest.raises(DeviceError, match=r"adb server on 127\.0\.0\.1:9 cannot be asked"):
         AdbDevice(server="127.0.0.1:9").info()
