@@ -2,7 +2,6 @@
 
 import os
 import platform
-import selectors
 import signal
 import subprocess
 import sys
@@ -10,17 +9,16 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from time import monotonic
-from typing import IO, Final
+from typing import Final
 
 from edgese import machine
+from edgese.devices.listening import heard_out, tail
 from edgese.errors import DeviceError
 from edgese.records.measurement import DeviceInfo, Job, Outcome, Push
 from edgese.store import writing
 from edgese.targets import target_module
 from edgese.targets.requests import check_runtime
 
-_TAIL_CHARACTERS: Final = 8000
 _CPUS: Final = Path("/sys/devices/system/cpu")
 
 
@@ -84,7 +82,7 @@ def run(job: Job, hear: Callable[[str], None]) -> Outcome:
             ) from error
         with process:
             try:
-                stdout = _followed(process, job.timeout_s, hear)
+                stdout = heard_out(process, job.timeout_s, hear, "this host")
             finally:
                 # macOS refuses to signal a group whose processes have all ended.
                 with suppress(ProcessLookupError, PermissionError):
@@ -92,7 +90,7 @@ def run(job: Job, hear: Callable[[str], None]) -> Outcome:
         return Outcome(
             returncode=process.returncode,
             stdout=stdout,
-            stderr=_tail(log),
+            stderr=tail(log),
             files={
                 name: (folder / name).read_bytes() for name in job.pull if (folder / name).is_file()
             },
@@ -112,43 +110,6 @@ def physical_cores(allowed: set[int], cpus: Path) -> int:
     return len(siblings)
 
 
-def _followed(
-    process: subprocess.Popen[bytes], timeout_s: float, hear: Callable[[str], None]
-) -> str:
-    """Hears the process out and gives the end of its standard output."""
-    deadline = monotonic() + timeout_s
-    text = ""
-    pending = b""
-    assert process.stdout is not None  # noqa: S101  # it was asked for
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ)
-        while True:
-            left_s = deadline - monotonic()
-            if left_s <= 0 or not selector.select(left_s):
-                raise DeviceError(
-                    f"The job on this host did not end within {timeout_s:g} s.",
-                    hint="Measure fewer or smaller artifacts at once, or allow more time.",
-                )
-            data = os.read(process.stdout.fileno(), 65536)
-            *lines, pending = (pending + data).split(b"\n")
-            if not data and pending:
-                lines.append(pending)
-            for line in lines:
-                decoded = line.decode("utf-8", "replace")
-                text = (text + decoded + "\n")[-_TAIL_CHARACTERS:]
-                hear(decoded)
-            if not data:
-                break
-    try:
-        process.wait(max(deadline - monotonic(), 1))
-    except subprocess.TimeoutExpired as error:
-        raise DeviceError(
-            f"The job on this host closed its output but did not end within {timeout_s:g} s.",
-            hint="Try again; if it happens again, please report it.",
-        ) from error
-    return text
-
-
 def _place(push: Push, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if push.source:
@@ -156,11 +117,6 @@ def _place(push: Push, path: Path) -> None:
         path.symlink_to(Path(push.source).absolute())
     else:
         path.write_bytes(push.content)
-
-
-def _tail(log: IO[bytes]) -> str:
-    log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL_CHARACTERS))
-    return log.read().decode("utf-8", "replace")
 
 
 def _allowed_cores() -> set[int]:

@@ -36,8 +36,10 @@ from edgese.training.validation import Judge, Verdict
 if TYPE_CHECKING:
     from edgese.records.evaluation import Proportion
 
-# A checkpoint stands after each epoch, and else after so many seconds.
+# A checkpoint stands after each epoch, and else after so many seconds. Epochs of a few hundred
+# pictures may end several times a second, and then most of the time would go into writing.
 CHECKPOINT_EVERY_S: Final = 600.0
+_CHECKPOINT_AT_MOST_EVERY_S: Final = 30.0
 _DRAW_EVERY_S: Final = 60.0
 # Steps between two looks at the losses: on a GPU each look waits for all that was begun.
 _LOOK_EVERY: Final = 10
@@ -79,7 +81,8 @@ def fit(
 
     The same student, data, recipe and seed give the same weights, bit for bit on a CPU, also where
     the run was interrupted and resumed, and whatever the number of workers. After each epoch the
-    folder has a checkpoint, log.json, log.csv and curve.png. Ctrl-C ends the run after the current
+    folder has log.json and log.csv, and a checkpoint where the last is not seconds old; curve.png
+    follows once a minute. Ctrl-C ends the run after the current
     step, with a checkpoint; a second one ends it at once. The last checkpoint stays when the run is
     over: what becomes of the weights is the caller's business, and so is removing it afterwards.
 
@@ -270,7 +273,8 @@ class _Run:
                 if not ends and self.step % self.look_every:
                     continue
                 stops, overdue = self._look(interrupted=interrupted())
-                if ends or stops or overdue:
+                # A validation may be long, and be interrupted.
+                if stops or overdue or (ends and self.judge is not None):
                     self._save()
                 if stops and self.step < self.plan.steps:
                     raise KeyboardInterrupt
@@ -332,7 +336,9 @@ class _Run:
         self.rows = (*self.rows, row)
         self.top1 = verdict.top1 if verdict else None
         self.meter = Meter(self.processes, Sums())
-        self._save()
+        recent = time.monotonic() - self.saved_at < _CHECKPOINT_AT_MOST_EVERY_S
+        if self.judge is not None or self.step == self.plan.steps or not recent:
+            self._save()
         if self.processes.first:
             write_log(self.folder, self.log)
             self._draw()

@@ -1,0 +1,193 @@
+"""What a far shell is told to do, and how its answer is read; pure.
+
+A connection that drops looks like success to whoever believes the client: `adb shell` then returns
+0 with no output. So every answer ends with a mark that nobody can guess, and what has no mark did
+not happen.
+
+The scripts keep to what Android's mksh with toybox and a board's dash with coreutils or BusyBox
+have in common. Android's tools by release (setsid, tar, taskset and timeout came with 6.0,
+sha256sum with 8.0):
+https://android.googlesource.com/platform/system/core/+/main/shell_and_utilities/README.md
+"""
+
+import secrets
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from edgese.records.base import Record
+
+# What a shell returns for a command that is there but cannot be run, and for one that is not there.
+NOT_EXECUTABLE: Final = 126
+NOT_FOUND: Final = 127
+# A shell tells a signal as 128 + its number.
+_SIGNALLED: Final = 128
+# Folders of a job: where it runs, and where what it forgets is removed with it.
+WORK: Final = "work"
+TEMPORARY: Final = "tmp"
+_FIELDS: Final = 4
+
+
+class Answer(Record, frozen=True):
+    """What a command on the far side answered.
+
+    Attributes:
+        code: its return code; None where the mark is missing, so that the connection was lost.
+    """
+
+    code: int | None
+    stdout: str
+    stderr: str = ""
+
+
+class FarFile(Record, frozen=True):
+    """A file on the far side; ``sha256`` is "" where nothing there can hash."""
+
+    sha256: str
+    size_bytes: int
+
+
+class Ending(Record, frozen=True):
+    """How a job ended on the far side.
+
+    Attributes:
+        returncode: negative for the signal that ended it; None where no mark came.
+        files: what is there, by its place in the list of names that was asked for.
+    """
+
+    returncode: int | None
+    files: dict[int, FarFile]
+    whole: bool
+
+
+def new_mark() -> str:
+    """A word that stands in no output by accident."""
+    return f"edgese-{secrets.token_hex(12)}"
+
+
+def marked(script: str, mark: str) -> str:
+    """The script in a shell of its own, followed by a mark with its return code."""
+    return f"(\n{script}\n) </dev/null\nprintf '%s\\n' {mark}:$?"
+
+
+def answered(stdout: str, mark: str, stderr: str = "") -> Answer:
+    """Reads the answer to a `marked` script."""
+    text, found, code = stdout.rpartition(f"{mark}:")
+    number = code.strip()
+    if not found or not number.isdigit():
+        return Answer(code=None, stdout=stdout, stderr=stderr)
+    return Answer(code=int(number), stdout=text, stderr=stderr)
+
+
+def listing(names: Sequence[str], mark: str) -> str:
+    """Tells size and hash of each file that is there; its number stands for its name."""
+    lines = []
+    for number, name in enumerate(names):
+        quoted = shlex.quote(name)
+        lines.append(
+            f'if [ -f {quoted} ]; then h=$(sha256sum <{quoted} 2>/dev/null) || h=; h="${{h%% *}}"; '
+            f'n=$(wc -c <{quoted}); printf \'%s\\n\' "{mark} {number} "$n" ${{h:--}}"; fi'
+        )
+    return "\n".join(lines)
+
+
+def listed(text: str, mark: str) -> dict[int, FarFile]:
+    """Reads a `listing`."""
+    files = {}
+    for line in text.splitlines():
+        fields = line.split()
+        if len(fields) == _FIELDS and fields[0] == mark and fields[1].isdigit():
+            digest = "" if fields[3] == "-" else fields[3]
+            files[int(fields[1])] = FarFile(sha256=digest, size_bytes=int(fields[2]))
+    return files
+
+
+def job_script(
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    folder: str,
+    results: Sequence[str],
+    limit_s: float,
+    mark: str,
+    private_home: bool,
+) -> str:
+    """The script that runs a job in ``folder``/work and tells how it ended.
+
+    Its standard input is its lifeline: while the host is there it stays open, and nothing comes
+    through it. When it ends, because the host gave up, died or lost the connection, a guard on the
+    far side kills the job and removes the folder, without anyone's help. It kills this script
+    first, which would otherwise end the guard because the job has ended. The job has a session of
+    its own, so that one signal reaches all that it started.
+
+    Args:
+        results: names in ``folder``/work whose size and hash are told at the end.
+        limit_s: after which the guard acts even if the line is still open.
+        private_home: gives the job a home that is removed with it. Without, what its user has
+            installed there is found.
+    """
+    place = shlex.quote(folder)
+    temporary = f"{folder}/{TEMPORARY}"
+    settings = {"TMPDIR": temporary, **environment}
+    if private_home:
+        settings["HOME"] = settings["XDG_CACHE_HOME"] = temporary
+    variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in settings.items())
+    return f"""exec 3<&0
+umask 077
+cd {place}/{WORK} || exit
+export {variables}
+setsid {" ".join(map(shlex.quote, argv))} </dev/null 2>../stderr 3<&- &
+job=$!
+(
+exec >/dev/null 2>&1
+trap '' HUP TERM
+if command -v timeout; then timeout {int(limit_s) + 1} cat <&3; else cat <&3; fi
+kill -9 $$
+kill -9 -$job
+cd /
+rm -rf {place}
+) &
+guard=$!
+exec 3<&-
+wait $job
+code=$?
+kill -9 $guard
+kill -9 -$job 2>/dev/null
+printf '%s\\n' "{mark}:$code"
+tail -c 8000 ../stderr >../stderr.end
+{listing([*results, "../stderr.end"], mark)}
+printf '%s\\n' "{mark} end"
+"""
+
+
+class Listener:
+    """Hears the output of a `job_script`: passes the job's own lines on and keeps the rest.
+
+    Args:
+        hear: is given each line of the job.
+    """
+
+    def __init__(self, mark: str) -> None:
+        self._mark = mark
+        self._told: list[str] = []
+        self._code: int | None = None
+
+    def lines(self, line: str) -> list[str]:
+        """The job's own lines in what came; none, one, or the last that lacks its newline."""
+        if self._code is not None:
+            self._told.append(line)
+            return []
+        text, found, code = line.partition(f"{self._mark}:")
+        if not found or not code.strip().isdigit():
+            return [line]
+        self._code = int(code)
+        return [text] if text else []
+
+    def ending(self) -> Ending:
+        """How it ended, as far as it was heard."""
+        code = self._code
+        return Ending(
+            returncode=_SIGNALLED - code if code is not None and code > _SIGNALLED else code,
+            files=listed("\n".join(self._told), self._mark),
+            whole=f"{self._mark} end" in self._told,
+        )
