@@ -11,6 +11,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 from edgese.devices import sysfs
+from edgese.devices.affinity import big_cores
+from edgese.records.device import DeviceFacts
+from edgese.records.measurement import DeviceInfo
 from edgese.records.phone import PhoneState
 
 # A sensor type of Android's thermal HAL: the case, which is what throttling is decided by.
@@ -70,6 +73,27 @@ def state(text: str, serial: str, *, taken: datetime | None = None) -> PhoneStat
         cores=sysfs.cores(parts.get("cores", "")),
         memory_mb=sysfs.memory_mb(parts.get("memory", "")),
         load_average=sysfs.load_average(parts.get("load", "")),
+    )
+
+
+def info(now: PhoneState, facts: DeviceFacts | None) -> DeviceInfo:
+    """What a phone is, and how busy it is.
+
+    Args:
+        facts: of the catalogue; None names it as it calls itself.
+    """
+    online = sysfs.online(now.cores)
+    return DeviceInfo(
+        name=facts.name if facts else now.model or now.serial,
+        cpu=now.soc or (facts.soc if facts else ""),
+        architecture=now.architecture,
+        cores=max(len(online), 1),
+        # The slow cores do their work at another pace; nobody counts on them.
+        physical_cores=max(big_cores(online), 1),
+        system=f"Android {now.android} ({now.build})",
+        governor=sysfs.governors(now.cores),
+        memory_mb=now.memory_mb,
+        load_average=now.load_average,
     )
 
 

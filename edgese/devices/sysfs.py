@@ -6,6 +6,7 @@ https://docs.kernel.org/driver-api/thermal/sysfs-api.html (thousandths of a degr
 """
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from edgese.records.phone import CoreState
@@ -75,6 +76,17 @@ def cores(text: str) -> tuple[CoreState, ...]:
                 )
             )
     return tuple(sorted(found, key=lambda core: core.number))
+
+
+def online(cores: Sequence[CoreState]) -> tuple[CoreState, ...]:
+    """Those that are switched on."""
+    return tuple(core for core in cores if core.online)
+
+
+def governors(cores: Sequence[CoreState]) -> str:
+    """Of the cores that are switched on; "" where the kernel tells none."""
+    found = dict.fromkeys(core.governor for core in online(cores) if core.governor)
+    return ", ".join(found)
 
 
 def memory_mb(text: str) -> int | None:

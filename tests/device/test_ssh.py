@@ -46,7 +46,9 @@ def alive(pid):
 @pytest.fixture
 def board(ssh_server):
     def make(**settings):
-        settings = {"python": (sys.executable,), "config": ssh_server.config} | settings
+        # This machine plays the board, and may be at work.
+        own = {"python": (sys.executable,), "config": ssh_server.config, "cool_c": None}
+        settings = own | settings
         return SshDevice(settings.pop("address", ssh_server.address), **settings)
 
     return make
@@ -168,7 +170,8 @@ from pathlib import Path
 from edgese.devices.ssh import SshDevice
 from edgese.records.measurement import Job, Push
 SshDevice(
-    {ssh_server.address!r}, config=Path({str(ssh_server.config)!r}), python=(sys.executable,)
+    {ssh_server.address!r}, config=Path({str(ssh_server.config)!r}), python=(sys.executable,),
+    cool_c=None,
 ).run(
     Job(argv=("{{python}}", "s.py"), push=(Push(name="s.py", content={FAMILY.encode()!r}),)),
     lambda line: print(line, flush=True),
