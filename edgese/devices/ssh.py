@@ -24,13 +24,14 @@ from edgese.devices.cooling import TIMEOUT_S, cooled
 from edgese.devices.pinning import pinning
 from edgese.devices.ssh_client import Board, SshClient, connected, parsed
 from edgese.errors import DeviceError, MissingDependency
-from edgese.records.device import DeviceFacts, recognised
+from edgese.records.device import DeviceFacts
 from edgese.records.measurement import DeviceInfo, Job, Outcome
 from edgese.records.phone import PhoneState
+from edgese.records.recognition import recognised
 
-# A Raspberry Pi 3B+ slows down from 60 °C on, the others from 80 °C
-# (https://www.raspberrypi.com/documentation/computers/config_txt.html#overclocking-options,
-# temp_soft_limit and temp_limit); at rest all are below.
+# The lowest limit that a board is known to slow down at: a Raspberry Pi 3B+'s; the other Raspberry
+# Pis do from 80 °C on. https://github.com/raspberrypi/documentation/blob/master/documentation/
+# asciidoc/computers/raspberry-pi/frequency-management.adoc
 DEFAULT_COOL_C: Final = 60.0
 _PYTHON: Final = "{python}"
 # `measure/runner.py` is written for this Python.

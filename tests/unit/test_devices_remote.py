@@ -12,8 +12,8 @@ from edgese.devices.elf import architecture, refuse_foreign
 from edgese.devices.shell import Listener, answered, listed
 from edgese.devices.ssh_client import Address, parsed
 from edgese.errors import ConfigError, DeviceError
-from edgese.records.device import recognised
 from edgese.records.phone import CoreState
+from edgese.records.recognition import recognised
 
 DATA = Path(__file__).parents[1] / "data" / "phones"
 
