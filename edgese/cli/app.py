@@ -5,7 +5,18 @@ from typing import Annotated
 import typer
 
 from edgese import __version__
-from edgese.cli import cache, convert, demo, doctor, evaluate, models, profile, quantize, train
+from edgese.cli import (
+    cache,
+    convert,
+    demo,
+    doctor,
+    evaluate,
+    models,
+    predict,
+    profile,
+    quantize,
+    train,
+)
 
 app = typer.Typer(
     name="edgese",
@@ -42,6 +53,7 @@ app.command("quantize", epilog=quantize.EXAMPLE)(quantize.quantize)
 app.command("convert", epilog=convert.EXAMPLE)(convert.convert)
 app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command("profile", epilog=profile.EXAMPLE)(profile.profile)
+app.command("predict", epilog=predict.EXAMPLE)(predict.predict)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
 app.add_typer(cache.app, name="cache")
