@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 from edgese import project
 from edgese.errors import ConfigError, InputError
 from edgese.records.artifact import Recipe
+from edgese.records.device import DeviceFacts
 from edgese.records.target import TargetFacts
 from edgese.records.training import TrainingRecipe
 
@@ -18,7 +19,7 @@ _PACKAGE: Final = Path(__file__).parent
 # In a wheel the two folders travel inside the package; in a checkout they stand beside it.
 _BUILT_IN: Final = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent
 
-Named = TypeVar("Named", Recipe, TargetFacts, TrainingRecipe)
+Named = TypeVar("Named", DeviceFacts, Recipe, TargetFacts, TrainingRecipe)
 
 
 def target_facts(name: str) -> TargetFacts:
@@ -33,6 +34,20 @@ def target_facts(name: str) -> TargetFacts:
 def target_names() -> tuple[str, ...]:
     """Every target that has a file, in alphabetical order."""
     return _names("targets")
+
+
+def device_facts(name: str) -> DeviceFacts:
+    """The facts of a device.
+
+    Raises:
+        ConfigError: no such device; the known ones are told.
+    """
+    return _read("targets/devices", name, DeviceFacts, "device")
+
+
+def device_names() -> tuple[str, ...]:
+    """Every device that has a file, in alphabetical order."""
+    return _names("targets/devices")
 
 
 def recipe(name: str) -> Recipe:

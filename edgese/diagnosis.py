@@ -14,11 +14,12 @@ from edgese import __version__, machine
 from edgese.conversion.cache import cache_folder
 from edgese.records.diagnosis import Diagnosis, PackageState
 
-EXTRAS: Final = ("train", "executorch", "coreml", "tflite", "onnxruntime", "imagenet")
+EXTRAS: Final = ("train", "executorch", "coreml", "tflite", "onnxruntime", "vela", "imagenet")
 # What to import where it is not the distribution's own name, or where its top module is empty.
 MODULES: Final = {
     "executorch": "executorch.exir",
     "ai-edge-litert": "ai_edge_litert.interpreter",
+    "ethos-u-vela": "ethosu.vela.vela",
     "pillow": "PIL.Image",
     "scikit-learn": "sklearn",
 }

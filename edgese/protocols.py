@@ -1,7 +1,7 @@
 """The seams: what a target, a device and a progress display must offer.
 
 Implementers are modules (PEP 544), listed in literal tables: `edgese.targets.TARGETS` and
-`edgese.devices.DEVICES`.
+`edgese.devices.TRANSPORTS`.
 """
 
 from collections.abc import Callable

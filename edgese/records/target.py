@@ -4,6 +4,26 @@ from edgese.records.artifact import Precision
 from edgese.records.base import Record
 
 
+class DelegateFacts(Record, frozen=True):
+    """What one delegate of a target takes, here or on another device.
+
+    Attributes:
+        name: as in a device's ``delegates``.
+        title: its own name, for tables.
+        precisions: of recipes that it executes; empty where that is not known.
+        operators: that it takes, in the words of the target's own files. One that is listed may
+            stay outside all the same: of shapes and types the runtime decides. Empty where nobody
+            publishes a list; then the runtime itself is asked.
+        source: where that stands, with the version.
+    """
+
+    name: str
+    title: str
+    source: str
+    precisions: tuple[Precision, ...] = ()
+    operators: tuple[str, ...] = ()
+
+
 class TargetFacts(Record, frozen=True):
     """The facts of a runtime and its file format.
 
@@ -18,6 +38,7 @@ class TargetFacts(Record, frozen=True):
         precisions: of recipes that it can execute.
         default_recipe: what `convert` takes where no recipe is named.
         delegates: what can execute it, the default first.
+        coverage: what each of them takes, and what delegates take that only other devices have.
         options: the fields of `TargetOptions` that are its own. The batch is everyone's.
         worker_memory_mb: memory that converting takes beyond the network itself, in MiB.
         worker_seconds: how long converting an EfficientNet-B0 takes, roughly; the longest starts
@@ -38,4 +59,5 @@ class TargetFacts(Record, frozen=True):
     worker_memory_mb: int
     worker_seconds: float
     options: tuple[str, ...] = ()
+    coverage: tuple[DelegateFacts, ...] = ()
     sources: tuple[str, ...] = ()

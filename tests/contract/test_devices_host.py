@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgese.devices import DEVICES, find_device, host
+from edgese.devices import host
 from edgese.errors import ConfigError, DeviceError, MissingDependency
 from edgese.records.measurement import Job, Push
 
@@ -165,15 +165,3 @@ def test_a_missing_runtime_is_told_with_its_install_command(monkeypatch):
     with pytest.raises(MissingDependency) as caught:
         host.check("tflite")
     assert caught.value.hint == "pip install 'edgese[tflite]'"
-
-
-def test_every_device_of_the_table_is_found_by_its_name():
-    assert [find_device(name) for name in DEVICES] == list(DEVICES.values())
-
-
-@pytest.mark.parametrize(("name", "says"), [("hosst", "Did you mean 'host'?"), ("pixel8", "Known")])
-def test_an_unknown_device_tells_which_exist(name, says):
-    with pytest.raises(ConfigError, match=name) as caught:
-        find_device(name)
-    assert says in caught.value.hint
-    assert "host" in caught.value.hint

@@ -38,6 +38,14 @@ def test_every_built_in_target_can_be_read_and_is_named_as_its_file(name):
     assert catalog.recipe(facts.default_recipe).precision in facts.precisions
 
 
+@pytest.mark.parametrize("name", catalog.target_names())
+def test_a_target_tells_what_each_of_its_delegates_takes(name):
+    facts = catalog.target_facts(name)
+    named = [delegate.name for delegate in facts.coverage]
+    assert set(facts.delegates) <= set(named)
+    assert len(set(named)) == len(named)
+
+
 def test_there_are_four_built_in_targets():
     assert catalog.target_names() == ("coreml", "executorch", "onnxruntime", "tflite")
 
