@@ -14,7 +14,16 @@ from edgese import __version__, machine
 from edgese.conversion.cache import cache_folder
 from edgese.records.diagnosis import Diagnosis, PackageState
 
-EXTRAS: Final = ("train", "executorch", "coreml", "tflite", "onnxruntime", "vela", "imagenet")
+EXTRAS: Final = (
+    "train",
+    "predict",
+    "executorch",
+    "coreml",
+    "tflite",
+    "onnxruntime",
+    "vela",
+    "imagenet",
+)
 # What to import where it is not the distribution's own name, or where its top module is empty.
 MODULES: Final = {
     "executorch": "executorch.exir",

@@ -9,19 +9,11 @@ from edgese.cli import (
     cache,
     convert,
     demo,
-from edgese.cli import (
-    cache,
-    convert,
-    demo,
     devices,
     doctor,
     evaluate,
     models,
     predict,
-    profile,
-    quantize,
-    train,
-)
     profile,
     quantize,
     train,
@@ -62,11 +54,8 @@ app.command("quantize", epilog=quantize.EXAMPLE)(quantize.quantize)
 app.command("convert", epilog=convert.EXAMPLE)(convert.convert)
 app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command("profile", epilog=profile.EXAMPLE)(profile.profile)
-<<<<<<< HEAD
-app.command("predict", epilog=predict.EXAMPLE)(predict.predict)
-=======
 app.command("devices", epilog=devices.EXAMPLE)(devices.devices)
->>>>>>> catalogue
+app.command("predict", epilog=predict.EXAMPLE)(predict.predict)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
 app.add_typer(cache.app, name="cache")
