@@ -139,7 +139,7 @@ def everything(fit: str = "") -> Iterator[tuple[str, Study, Residuals, Evidence]
         fit: only this one; "" is all.
 
     Where the devices are too few for a 90 % interval of their own (XNNPACK's three), only networks
-    are left out; see `edgese.prediction.api` for what an unseen device's interval is then.
+    are left out; see `edgese.prediction.cases` for what an unseen device's interval is then.
     """
     for precision in ncnn.PRECISIONS if fit in ("", ncnn.NAME) else ():
         study = ncnn.study(precision)

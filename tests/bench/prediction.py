@@ -74,7 +74,7 @@ def show_new_chips() -> None:
     Three chips are too few for an interval of their own: it is ncnn's and the step's together.
     """
     from edgese.prediction import xnnpack
-    from edgese.prediction.api import evidence
+    from edgese.prediction.evidence import evidence
 
     study = xnnpack.study()
     step = np.log(evidence(study.name, "all", "measured", "new").spread)

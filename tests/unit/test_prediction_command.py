@@ -11,8 +11,9 @@ import pytest
 from edgese import catalog, predict, project
 from edgese.__main__ import run
 from edgese.errors import ConfigError, MeasurementError
-from edgese.prediction import api, ncnn, tables
-from edgese.records.prediction import Anchor
+from edgese.models.registry import find_model
+from edgese.prediction import evidence, ncnn, tables
+from edgese.records.prediction import Anchor, EvidenceTable
 
 ANCHOR = Anchor(model="mobilenet_v2", latency_ms=60.0)
 
@@ -86,6 +87,17 @@ def test_resolution_is_part_of_what_was_measured():
         for size in ((224, 224), (240, 240))
     )
     assert (same.evidence[0].network, other.evidence[0].network) == ("measured", "new")
+
+
+def test_a_spec_that_borrows_a_name_is_another_network():
+    spec = find_model("efficientnet_b0")
+    own = msgspec.structs.replace(spec, classes=10, labels=())
+    named, same, other = (
+        predict(each, "rpi4", target="ncnn") for each in ("efficientnet_b0", spec, own)
+    )
+    assert same == named
+    assert other.evidence[0].network == "new"
+    assert other.model == "efficientnet_b0 (a spec of your own)"
 
 
 def test_unseen_chips_get_the_wider_interval_that_the_step_earns():
@@ -194,18 +206,18 @@ def test_there_is_evidence_for_whatever_can_be_predicted():
     ]:
         for device in ("measured", "facts"):
             for network in ("measured", "new"):
-                found = api.evidence(fit, precision, device, network)
+                found = evidence.evidence(fit, precision, device, network)
                 assert 1 < found.spread < 5
     for fit in ("xnnpack-cpu", "litert-accelerator"):
-        assert api.evidence(fit, "all", "measured", "new").spread > 1
-    one, three = (api.evidence(ncnn.NAME, "fp32", "anchored", "new", n) for n in (1, 3))
+        assert evidence.evidence(fit, "all", "measured", "new").spread > 1
+    one, three = (evidence.evidence(ncnn.NAME, "fp32", "anchored", "new", n) for n in (1, 3))
     assert (one.anchors, three.anchors) == (1, 3)
     assert three.spread < one.spread
 
 
 def test_intervals_covered_what_they_promise_where_the_truth_was_left_out():
     path = catalog.data_file("calibration/latency/evidence.toml")
-    table = api.EvidenceTable.from_toml(path.read_bytes(), path)
+    table = EvidenceTable.from_toml(path.read_bytes(), path)
     finite = [each for each in table.evidence if each.spread < float("inf")]
     assert len(finite) > 12
     assert all(0.85 <= each.coverage <= 0.98 for each in finite)
