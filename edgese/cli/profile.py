@@ -11,7 +11,9 @@ from edgese.records.measurement import MeasurePlan
 
 _PLAN: Final = MeasurePlan(threads=0)
 
-EXAMPLE: Final = "Example: edgese profile efficientnet_b0 --target tflite --recipe int8 --device host --threads 1"
+EXAMPLE: Final = (
+    "Example: edgese profile efficientnet_b0 --target tflite --recipe int8 --device arm64-a76"
+)
 
 
 def profile(

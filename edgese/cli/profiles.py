@@ -1,6 +1,5 @@
 """The tables of a profile: what was measured, emulated, predicted and estimated, never mixed."""
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from edgese.cli import ui
@@ -28,32 +27,32 @@ def show_result(result: "ProfileResult") -> None:
         _predicted(result.predictions)
     if result.estimates:
         _estimated(result.estimates)
-    for one in (*result.profiles, *result.emulations):
-        for caution in one.cautions:
-            ui.note(f"{one.label}: {caution.code}: {caution.message} {caution.advice}")
+    _notes(result)
+
+
+def _notes(result: "ProfileResult") -> None:
+    for profile in result.profiles:
+        for caution in profile.cautions:
+            ui.note(f"{profile.label}: {caution.code}: {caution.message} {caution.advice}")
+    for emulation in result.emulations:
+        for warning in emulation.cautions:
+            ui.note(f"{emulation.label}: {warning.code}: {warning.message} {warning.advice}")
     for prediction in result.predictions:
         for said in prediction.cautions:
             ui.note(f"{prediction.model} on {prediction.device}: {said}")
     for note in result.notes:
         ui.note(note)
-    _untrained(result)
-    for failure in result.failures:
-        ui.note(f"{failure.label}: {failure.error}\n  {failure.hint}")
-
-
-def _untrained(result: "ProfileResult") -> None:
-    every: Iterable[Profile | Emulation | Estimate | ProgramProfile] = (
-        *result.profiles,
-        *result.programs,
-        *result.emulations,
-        *result.estimates,
-    )
-    labels = [one.label for one in every if not one.trained]
+    labels = [one.label for one in result.profiles if not one.trained]
+    labels += [one.label for one in result.programs if not one.trained]
+    labels += [one.label for one in result.emulations if not one.trained]
+    labels += [one.label for one in result.estimates if not one.trained]
     if labels:
         ui.note(
             f"UNTRAINED: random weights in {', '.join(dict.fromkeys(labels))}: good for latency, "
             "worthless for answers."
         )
+    for failure in result.failures:
+        ui.note(f"{failure.label}: {failure.error}\n  {failure.hint}")
 
 
 def _own_memory_mb(profile: "Profile") -> float:

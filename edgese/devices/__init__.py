@@ -91,8 +91,8 @@ def _no_jobs(facts: DeviceFacts, _: Reach) -> Device:
 
 def _apple(facts: DeviceFacts, _: Reach) -> Device:
     raise DeviceAbsent(
-        f"{facts.title} ({facts.name}) cannot be reached: Xcode on a Mac alone runs on iPhones, and "
-        "no emulator executes Core ML.",
+        f"{facts.title} ({facts.name}) cannot be reached: Xcode on a Mac alone reaches iPhones, "
+        "and no emulator executes Core ML.",
         hint="On a Mac, `--device host` measures Core ML there.",
     )
 

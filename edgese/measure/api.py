@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from edgese import __version__, catalog
 from edgese.devices import ANYHOW, Reach, find_device, vela
 from edgese.errors import ConfigError, DeviceAbsent, MissingDependency
@@ -18,8 +20,6 @@ from edgese.measure.standing import stand_ins
 from edgese.protocols import Device, Progress
 from edgese.records.binary import BinaryRun
 from edgese.records.device import DeviceFacts
-from edgese.records.emulation import Emulation
-from edgese.records.estimate import Estimate
 from edgese.records.measurement import MeasurePlan
 from edgese.records.profile import ProfileResult, ProgramProfile
 
@@ -135,21 +135,14 @@ def _computed(
     progress: Progress | None,
 ) -> ProfileResult:
     """Of what is no machine: an emulated processor, or an accelerator that a compiler knows."""
-    counted: tuple[Emulation, ...] = ()
-    told: tuple[Estimate, ...] = ()
-    if facts.transport == "qemu":
-        counted = emulated(
-            artifacts, facts.name, threads=threads, timeout_s=timeout_s, progress=progress
-        )
-    else:
+    result = ProfileResult(device=facts.name, edgese=__version__, created=_now())
+    if facts.transport == "vela":
         told = tuple(vela.estimated(artifact, facts) for artifact in artifacts)
-    return ProfileResult(
-        device=facts.name,
-        emulations=counted,
-        estimates=told,
-        edgese=__version__,
-        created=_now(),
+        return msgspec.structs.replace(result, estimates=told)
+    counted = emulated(
+        artifacts, facts.name, threads=threads, timeout_s=timeout_s, progress=progress
     )
+    return msgspec.structs.replace(result, emulations=counted)
 
 
 def _by_program(

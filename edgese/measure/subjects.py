@@ -77,6 +77,6 @@ def _is_artifact(subject: str) -> bool:
     """Whether a subject is the file of a target, there or not."""
     path = Path(subject)
     suffixes = {catalog.target_facts(name).suffix for name in catalog.target_names()}
-    return (
-        path.suffix in suffixes or (store.manifest_path(path).is_file() and not is_program(subject))
+    return path.suffix in suffixes or (
+        store.manifest_path(path).is_file() and not is_program(subject)
     )
