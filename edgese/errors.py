@@ -67,6 +67,10 @@ class DeviceError(EdgeseError):
     exit_code = 5
 
 
+class DeviceAbsent(DeviceError):
+    """A device that is known and not there; nothing is wrong, and something may stand in for it."""
+
+
 class MeasurementError(EdgeseError):
     """A measurement cannot carry the statement that was asked of it."""
 

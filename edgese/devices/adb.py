@@ -13,10 +13,10 @@ from typing import Final
 import msgspec
 
 from edgese.catalog import target_facts
-from edgese.devices import android, interpreter, locking, remote, remote_job
+from edgese.devices import android, heat, interpreter, locking, remote, remote_job
 from edgese.devices.adb_client import AdbClient, Phone, server_address
 from edgese.devices.affinity import mask
-from edgese.devices.cooling import TIMEOUT_S, cooled
+from edgese.devices.cooling import cooled
 from edgese.devices.phones import find
 from edgese.devices.pinning import pinning
 from edgese.errors import DeviceError, MissingDependency
@@ -24,9 +24,6 @@ from edgese.records.device import DeviceFacts
 from edgese.records.measurement import DeviceInfo, Job, Outcome
 from edgese.records.phone import PhoneState
 
-# Below this a phone has rested. Others wait for the same before they measure:
-# https://github.com/software-mansion/react-native-executorch/pull/1363
-DEFAULT_COOL_C: Final = 37.0
 _PYTHON: Final = "{python}"
 
 
@@ -61,8 +58,8 @@ class AdbDevice:
         python: interpreter.Bundle | Sequence[str] | None = None,
         prefix: Sequence[str] = (),
         threads: int = 4,
-        cool_c: float | None = DEFAULT_COOL_C,
-        cool_timeout_s: float = TIMEOUT_S,
+        cool_c: float | None = heat.PHONE_COOL_C,
+        cool_timeout_s: float = heat.TIMEOUT_S,
         busy_timeout_s: float = locking.WAIT_S,
         environment: dict[str, str] | None = None,
         sleep: Callable[[float], None] = time.sleep,
@@ -198,7 +195,7 @@ class AdbDevice:
             return self.state()
         return cooled(
             self.state,
-            lambda now: android.too_warm(now, limit_c),
+            lambda now: heat.phone_too_warm(now, limit_c),
             self.phone.name,
             hear,
             hint="Take it out of its case, off the charger and out of the sun, or allow more.",

@@ -7,7 +7,7 @@
 from datetime import UTC, datetime
 from typing import Final
 
-from edgese.devices import sysfs
+from edgese.devices import clusters, sysfs
 from edgese.records.device import DeviceFacts
 from edgese.records.measurement import DeviceInfo
 from edgese.records.phone import PhoneState
@@ -40,7 +40,7 @@ def state(
         system=parts.get("system", "").strip(),
         taken=(taken or datetime.now(UTC)).isoformat(timespec="seconds"),
         temperatures_c=sysfs.temperatures(parts.get("zones", "")),
-        cores=sysfs.cores(parts.get("cores", "")),
+        cores=clusters.cores(parts.get("cores", "")),
         memory_mb=sysfs.memory_mb(parts.get("memory", "")),
         load_average=sysfs.load_average(parts.get("load", "")),
     )
@@ -52,7 +52,7 @@ def info(now: PhoneState, facts: DeviceFacts | None) -> DeviceInfo:
     Args:
         facts: of the catalogue; None names it by its address.
     """
-    online = sysfs.online(now.cores)
+    online = clusters.online(now.cores)
     return DeviceInfo(
         name=facts.name if facts else now.serial,
         cpu=(facts.soc if facts else "") or now.model,
@@ -60,18 +60,7 @@ def info(now: PhoneState, facts: DeviceFacts | None) -> DeviceInfo:
         cores=max(len(online), 1),
         physical_cores=max(len(now.pinned) or len(online), 1),
         system=now.system,
-        governor=sysfs.governors(now.cores),
+        governor=clusters.governors(now.cores),
         memory_mb=now.memory_mb,
         load_average=now.load_average,
     )
-
-
-def too_warm(now: PhoneState, below_c: float) -> str:
-    """Why a measurement had better wait; "" where it need not, or where nothing tells.
-
-    The hottest of the kernel's thermal zones decides, because any of them may slow the board down.
-    """
-    zone = max(now.temperatures_c, key=lambda name: now.temperatures_c[name], default="")
-    if zone and now.temperatures_c[zone] >= below_c:
-        return f"its {zone} has {now.temperatures_c[zone]:g} °C, not below {below_c:g} °C"
-    return ""

@@ -3,13 +3,10 @@
 import json
 import time
 from collections.abc import Callable
-from typing import Final
 
+from edgese.devices.heat import BETWEEN_LOOKS_S, TIMEOUT_S
 from edgese.errors import DeviceError
 from edgese.records.phone import PhoneState
-
-BETWEEN_LOOKS_S: Final = 5.0
-TIMEOUT_S: Final = 600.0
 
 
 def cooled(

@@ -18,9 +18,9 @@ from typing import Final
 import msgspec
 
 from edgese.catalog import target_facts
-from edgese.devices import boards, interpreter, locking, remote, remote_job
+from edgese.devices import boards, heat, interpreter, locking, remote, remote_job
 from edgese.devices.affinity import mask
-from edgese.devices.cooling import TIMEOUT_S, cooled
+from edgese.devices.cooling import cooled
 from edgese.devices.pinning import pinning
 from edgese.devices.ssh_client import Board, SshClient, connected, parsed
 from edgese.errors import DeviceError, MissingDependency
@@ -29,10 +29,6 @@ from edgese.records.measurement import DeviceInfo, Job, Outcome
 from edgese.records.phone import PhoneState
 from edgese.records.recognition import recognised
 
-# The lowest limit that a board is known to slow down at: a Raspberry Pi 3B+'s; the other Raspberry
-# Pis do from 80 °C on. https://github.com/raspberrypi/documentation/blob/master/documentation/
-# asciidoc/computers/raspberry-pi/frequency-management.adoc
-DEFAULT_COOL_C: Final = 60.0
 _PYTHON: Final = "{python}"
 # `measure/runner.py` is written for this Python.
 _OLDEST: Final = (3, 11)
@@ -70,8 +66,8 @@ class SshDevice:
         python: interpreter.Bundle | Sequence[str] | None = None,
         threads: int = 4,
         config: Path | None = None,
-        cool_c: float | None = DEFAULT_COOL_C,
-        cool_timeout_s: float = TIMEOUT_S,
+        cool_c: float | None = heat.BOARD_COOL_C,
+        cool_timeout_s: float = heat.TIMEOUT_S,
         busy_timeout_s: float = locking.WAIT_S,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -171,7 +167,7 @@ class SshDevice:
             return self._state(board)
         return cooled(
             lambda: self._state(board),
-            lambda now: boards.too_warm(now, limit_c),
+            lambda now: heat.board_too_warm(now, limit_c),
             board.name,
             hear,
             hint="Give it a heat sink or a fan, or allow more.",

@@ -1,15 +1,14 @@
 """Reads what a Linux kernel tells of its machine through /proc and /sys; pure.
 
+Needs nothing but Python: bundles carry this file to where they are measured.
+
 `QUESTIONS` is a script for any POSIX shell, `parts` takes its answer apart. Formats:
 https://docs.kernel.org/admin-guide/pm/cpufreq.html,
 https://docs.kernel.org/driver-api/thermal/sysfs-api.html (thousandths of a degree).
 """
 
 import re
-from collections.abc import Sequence
 from typing import Final
-
-from edgese.records.phone import CoreState
 
 HEADING: Final = "== edgese "
 # Sensors that are not there often read 0; none of a machine that runs is hotter than this.
@@ -60,35 +59,6 @@ def temperatures(text: str) -> dict[str, float]:
     return zones
 
 
-def cores(text: str) -> tuple[CoreState, ...]:
-    """The cores in their order."""
-    found = []
-    for line in text.splitlines():
-        number, online, maximum, current, governor = [*line.split(), *"-----"][:5]
-        if number.isdigit():
-            found.append(
-                CoreState(
-                    number=int(number),
-                    maximum_mhz=_mhz(maximum),
-                    current_mhz=_mhz(current),
-                    governor="" if governor == "-" else governor,
-                    online=online != "0",
-                )
-            )
-    return tuple(sorted(found, key=lambda core: core.number))
-
-
-def online(cores: Sequence[CoreState]) -> tuple[CoreState, ...]:
-    """Those that are switched on."""
-    return tuple(core for core in cores if core.online)
-
-
-def governors(cores: Sequence[CoreState]) -> str:
-    """Of the cores that are switched on; "" where the kernel tells none."""
-    found = dict.fromkeys(core.governor for core in online(cores) if core.governor)
-    return ", ".join(found)
-
-
 def memory_mb(text: str) -> int | None:
     """All memory, from /proc/meminfo."""
     found = re.search(r"^MemTotal:\s+(\d+) kB", text, re.MULTILINE)
@@ -97,9 +67,5 @@ def memory_mb(text: str) -> int | None:
 
 def load_average(text: str) -> float | None:
     """Of the last minute, from /proc/loadavg."""
-    words = text.split()
-    return float(words[0]) if words else None
-
-
-def _mhz(khz: str) -> float | None:
-    return int(khz) / 1000 if khz.isdigit() else None
+    found = re.match(r"\s*(\d+\.\d+)\s", text)
+    return float(found.group(1)) if found else None

@@ -24,9 +24,9 @@ from edgese.records.measurement import (
     Launch,
     MeasurePlan,
     Profile,
-    ProfileFailure,
-    ProfileResult,
 )
+from edgese.records.phone import PhoneState
+from edgese.records.profile import ProfileFailure, ProfileResult
 
 
 def profiles_of(
@@ -35,6 +35,9 @@ def profiles_of(
     plan: MeasurePlan,
     info: DeviceInfo,
     *,
+    device: str = "",
+    before: PhoneState | None = None,
+    after: PhoneState | None = None,
     created: datetime | None = None,
 ) -> ProfileResult:
     """The profiles, ratios and failures of a job.
@@ -42,6 +45,8 @@ def profiles_of(
     Args:
         subjects: that were measured, in the order of ``result``.
         info: of the device, before measuring.
+        device: as it was asked for; "" for its own name.
+        before, after: a phone or a board around the measurement.
         created: when it was measured; None is now.
 
     Raises:
@@ -68,6 +73,7 @@ def profiles_of(
     if not profiles:
         raise DeviceError(f"{failures[0].label}: {failures[0].error}", hint=failures[0].hint)
     return ProfileResult(
+        device=device or info.name,
         plan=plan,
         profiles=profiles,
         # Without the first artifact there is nothing to compare with.
@@ -75,6 +81,8 @@ def profiles_of(
         if result.artifacts[0].failure is None
         else (),
         failures=failures,
+        before=before,
+        after=after,
         edgese=__version__,
         created=(created or datetime.now(UTC)).isoformat(timespec="seconds"),
     )

@@ -4,7 +4,7 @@
 read by `import_results`.
 """
 
-from edgese.measure.bundles.importing import Imported, import_results
+from edgese.measure.bundles.importing import import_results
 from edgese.measure.bundles.packing import Packed, make_bundle
 
-__all__ = ["Imported", "Packed", "import_results", "make_bundle"]
+__all__ = ["Packed", "import_results", "make_bundle"]

@@ -1,11 +1,12 @@
 """Measures what it is packed with, and stands alone: the ``__main__.py`` of a bundle.
 
-    python3 FILE [--out RESULTS] [--check]
+    python3 FILE [--out RESULTS] [--check] [--warm]
 
-It needs Python 3.11 and the runtimes of the artifacts; of edgese only the two files that are packed
+It needs Python 3.11 and the runtimes of the artifacts; of edgese only the few files that are packed
 beside it. It takes a private folder beside its results, checks every file by its hash, keeps to the
-fast cores, runs the measuring command, and writes one file with all samples, under its name only
-when it is whole. Interrupted, it leaves nothing, and can be started again.
+fast cores, waits until the machine is cool, runs the measuring command, and writes one file with
+all samples, under its name only when it is whole. Interrupted, it leaves nothing, and can be
+started again.
 
 The results file has two lines: what was found, and an end mark with the hash of the first line. The
 mark tells damage from a whole file; it is no signature.
@@ -25,6 +26,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
@@ -68,6 +70,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--check", action="store_true", help="only tell whether it can be measured here"
     )
+    parser.add_argument("--warm", action="store_true", help="do not wait until it is cool")
     options = parser.parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
@@ -83,26 +86,30 @@ def main(arguments: list[str]) -> int:
                 _say(f"{contents['facts']['title']}: it can be measured here.")
                 return 0
             out = options.out or source.with_name(f"{source.name}{SUFFIX}")
-            results = measured(archive, contents, out)
+            results = measured(archive, contents, out, cool=not options.warm)
             results |= {"bundle": hashlib.sha256(text).hexdigest(), "answers": answers}
             written(results, out)
     except (Refused, OSError) as error:
         _say(f"error: {error}")
         return 1
     except KeyboardInterrupt:
-        _say("Interrupted; nothing is left. Start it again.")
+        _say("Interrupted: nothing was written. It can be started again.")
         return _INTERRUPTED
     _say(f"{out}: send it home; there `edgese import` reads it.")
     return 0
 
 
-def measured(archive: zipfile.ZipFile, contents: Facts, out: Path) -> Facts:
-    """Runs the measuring command in a private folder, and gives all that is to be known of it."""
+def measured(archive: zipfile.ZipFile, contents: Facts, out: Path, *, cool: bool) -> Facts:
+    """Runs the measuring command in a private folder, and gives all that is to be known of it.
+
+    Args:
+        cool: waits before until the machine is cool.
+    """
     started = _now()
     with _workplace(out) as folder:
         _unpacked(archive, contents["files"], folder)
         pinned, pinning = _pinned(contents["plan"]["threads"])
-        before = _asked(contents["questions"])
+        before = _cooled(contents, cool=cool)
         outcome = _run(contents, folder)
         after = _asked(contents["questions"])
         ran = {name: _sha256(folder / name) for name in contents["files"]}
@@ -188,22 +195,48 @@ def _answers(properties: dict[str, str]) -> dict[str, str]:
     return answers
 
 
+def _cooled(contents: Facts, *, cool: bool) -> str:
+    """What the machine says of itself once nothing speaks against measuring any more."""
+    from edgese.devices import heat
+
+    waited_s = 0.0
+    while True:
+        text = _asked(contents["questions"])
+        if contents["facts"]["kind"] == "android":
+            reason = heat.phone_too_warm(heat.read(text), heat.PHONE_COOL_C)
+        else:
+            reason = heat.board_too_warm(heat.read(text), heat.BOARD_COOL_C)
+        if not (cool and reason):
+            return text
+        if waited_s >= heat.TIMEOUT_S:
+            raise Refused(
+                f"It is too warm to be measured: after {waited_s:g} s {reason}. --warm does it "
+                "nevertheless."
+            )
+        _say(f"wait: {reason}")
+        time.sleep(heat.BETWEEN_LOOKS_S)
+        waited_s += heat.BETWEEN_LOOKS_S
+
+
 def _asked(questions: str) -> str:
     return _output([shutil.which("sh") or "/system/bin/sh", "-c", questions])
 
 
 def _output(command: list[str]) -> str:
-    outcome = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        encoding="utf-8",
-        errors="replace",
-        timeout=_ASK_TIMEOUT_S,
-        check=False,
-    )
-    return outcome.stdout
+    """What a command says; nothing where it does not come to an end."""
+    with suppress(subprocess.TimeoutExpired):
+        outcome = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_ASK_TIMEOUT_S,
+            check=False,
+        )
+        return outcome.stdout
+    return ""
 
 
 @contextmanager

@@ -12,11 +12,11 @@ import zipfile
 import zlib
 from datetime import datetime
 from pathlib import Path
-from typing import IO, BinaryIO, Final, NamedTuple
+from typing import IO, BinaryIO, Final
 
 import msgspec
 
-from edgese.devices import android, boards
+from edgese.devices import android, boards, heat
 from edgese.errors import DeviceError, InputError, StoreError
 from edgese.measure.bundles.driver import SUFFIX
 from edgese.measure.bundles.packing import ARCHIVE, CONTENTS, HEADER_BYTES, known_contents
@@ -24,26 +24,12 @@ from edgese.measure.job import Subject, parsed
 from edgese.measure.profiles import profiles_of
 from edgese.records.bundle import BUNDLE_SCHEMA, RESULTS_SCHEMA, BundleContents, BundleResults
 from edgese.records.device import DeviceFacts
-from edgese.records.measurement import ProfileResult
 from edgese.records.phone import PhoneState
+from edgese.records.profile import ProfileResult
 from edgese.records.recognition import recognised
 
 _END: Final = re.compile(rb'\{"end": "([0-9a-f]{64})"\}\n')
 _AGAIN: Final = "Fetch it again; it may have been cut off on its way."
-
-
-class Imported(NamedTuple):
-    """What came home.
-
-    Attributes:
-        result: as `edgese profile` makes it.
-        before, after: the device around the measurement.
-    """
-
-    result: ProfileResult
-    contents: BundleContents
-    before: PhoneState
-    after: PhoneState
 
 
 class _Schema(msgspec.Struct):
@@ -52,7 +38,7 @@ class _Schema(msgspec.Struct):
     schema: int
 
 
-def import_results(path: Path, bundle: Path | None = None) -> Imported:
+def import_results(path: Path, bundle: Path | None = None) -> ProfileResult:
     """Reads a results file, holds it against its bundle, and makes profiles of it.
 
     Args:
@@ -100,7 +86,7 @@ def read_results(content: bytes, path: Path) -> BundleResults:
     return BundleResults.from_json(line, path)
 
 
-def imported(results: BundleResults, contents: BundleContents, path: Path) -> Imported:
+def imported(results: BundleResults, contents: BundleContents, path: Path) -> ProfileResult:
     """Profiles of results that are those of a bundle.
 
     Raises:
@@ -129,8 +115,35 @@ def imported(results: BundleResults, contents: BundleContents, path: Path) -> Im
         Subject(label=one.label, path="", manifest=one.manifest) for one in contents.subjects
     ]
     run = parsed(results.outcome, plan, len(subjects), facts.name)
-    result = profiles_of(subjects, run, plan, info, created=datetime.fromisoformat(results.ended))
-    return Imported(result=result, contents=contents, before=before, after=after)
+    result = profiles_of(
+        subjects,
+        run,
+        plan,
+        info,
+        before=before,
+        after=after,
+        created=datetime.fromisoformat(results.ended),
+    )
+    return msgspec.structs.replace(result, notes=_notes(contents, results, before, after))
+
+
+def _notes(
+    contents: BundleContents, results: BundleResults, before: PhoneState, after: PhoneState
+) -> tuple[str, ...]:
+    """What a reader should know of how it was measured."""
+    facts = contents.facts
+    if facts.kind == "android":
+        warm = heat.phone_too_warm(before, heat.PHONE_COOL_C)
+        throttled = android.throttling(before, after)
+    else:
+        warm, throttled = heat.board_too_warm(before, heat.BOARD_COOL_C), ""
+    where = f"Measured elsewhere, on {facts.title}, with Python {results.python}"
+    notes = [f"{where} and a bundle of edgese {contents.edgese}; it ended {results.ended}."]
+    if warm:
+        notes.append(f"{facts.title} was warm before: {warm}. It may have been slowed down.")
+    if throttled:
+        notes.append(f"{facts.title} was slowed down meanwhile: {throttled}.")
+    return tuple(notes)
 
 
 def contents_of(bundle: Path) -> bytes:
@@ -152,9 +165,8 @@ def contents_of(bundle: Path) -> bytes:
 
 def _packed_contents(file: BinaryIO, bundle: Path) -> bytes:
     try:
-        if zipfile.is_zipfile(file):
-            application: IO[bytes] = file
-        else:
+        application: IO[bytes] = file
+        if file.read(2) == b"#!":
             # With an interpreter it is a script, and the application a file in what follows it.
             file.seek(HEADER_BYTES)
             with tarfile.open(fileobj=file, mode="r:") as archive:

@@ -2,16 +2,18 @@
 
 import hashlib
 import io
+import shlex
 import tarfile
 import tempfile
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from edgese import __version__, catalog
-from edgese.devices import affinity, android, boards, interpreter, sysroot
+from edgese.devices import affinity, android, boards, heat, interpreter, sysfs, sysroot
 from edgese.errors import ConfigError, DeviceError, MissingDependency
 from edgese.measure.bundles import driver
 from edgese.measure.job import RUNNER, Subject, measuring_job, subjects_of
@@ -34,6 +36,8 @@ _PLAN: Final = MeasurePlan(threads=1)
 # All files of edgese that are packed; they need nothing else of it.
 _MODULES: Final = {
     "edgese/devices/affinity.py": Path(affinity.__file__),
+    "edgese/devices/heat.py": Path(heat.__file__),
+    "edgese/devices/sysfs.py": Path(sysfs.__file__),
     "edgese/records/recognition.py": Path(recognition.__file__),
 }
 # The same contents make the same bundle.
@@ -44,12 +48,14 @@ class Packed(NamedTuple):
     """A bundle.
 
     Attributes:
-        commands: what measures it, one a line; what must be done here comes first.
+        commands: that measure it, one after the other; those of adb are given where the phone is.
+        results: name of the file that it leaves.
     """
 
     path: Path
     contents: BundleContents
     commands: tuple[str, ...]
+    results: str
 
 
 def make_bundle(
@@ -140,7 +146,12 @@ def make_bundle(
     # So that results can be read here where the bundle is not at hand.
     with staging(known_contents(hashlib.sha256(text).hexdigest())) as (partial,):
         partial.write_bytes(text)
-    return Packed(path=out, contents=contents, commands=_commands(facts, out, with_python))
+    return Packed(
+        path=out,
+        contents=contents,
+        commands=_commands(facts, out, with_python=with_python),
+        results=f"{out.name}{driver.SUFFIX}",
+    )
 
 
 def known_contents(digest: str) -> Path:
@@ -181,14 +192,18 @@ def _runtimes(subjects: Sequence[Subject], facts: DeviceFacts) -> dict[str, str]
 
 
 def _interpreter(runtimes: dict[str, str]) -> sysroot.Sysroot:
+    """The interpreter, with those of its folders of packages alone that are needed."""
     python = sysroot.required()
+    needed = {sysroot.SITE}
     for module, title in runtimes.items():
-        if not any((python.root / site / module).exists() for site in python.site):
+        site = next((one for one in python.site if (python.root / one / module).exists()), None)
+        if site is None:
             raise MissingDependency(
                 f"The interpreter in {python.root} lacks {title}'s runtime.",
                 hint="edgese emulator setup" + (" --executorch" if module == "executorch" else ""),
             )
-    return python
+        needed.add(site)
+    return replace(python, site=tuple(site for site in python.site if site in needed))
 
 
 def _cores(facts: DeviceFacts, threads: int | None) -> DeviceInfo:
@@ -243,7 +258,12 @@ def _with_interpreter(
     """Writes a shell script that is followed by an archive of the interpreter and the rest."""
     with tempfile.TemporaryDirectory(prefix="edgese-", dir=dest.parent) as name:
         path = Path(name) / "interpreter.tar"
-        interpreter.pack(interpreter.contents(python), path)
+        files = [
+            (member, file)
+            for member, file in interpreter.contents(python)
+            if not member.startswith("opt/") or member.startswith(python.site)
+        ]
+        interpreter.pack(files, path)
         application = io.BytesIO()
         _zip(application, contents, job)
         # The first line names the shell, which only the device knows.
@@ -274,12 +294,14 @@ def _header(digest: str, size_bytes: int, python: sysroot.Sysroot, prefix: Seque
     return text.encode().ljust(HEADER_BYTES, b"\n")
 
 
-def _commands(facts: DeviceFacts, out: Path, with_python: bool) -> tuple[str, ...]:
+def _commands(facts: DeviceFacts, out: Path, *, with_python: bool) -> tuple[str, ...]:
+    name = shlex.quote(out.name)
     if facts.kind == "android":
-        there = f"{PHONE_FOLDER}/{out.name}"
+        there = f"{PHONE_FOLDER}/{name}"
         return (
-            f"adb push {out} {PHONE_FOLDER}/",
+            f"adb push {name} {PHONE_FOLDER}/",
             f"adb shell sh {there}",
             f"adb pull {there}{driver.SUFFIX}",
+            f"adb shell rm {there} {there}{driver.SUFFIX}",
         )
-    return (f"{'sh' if with_python else 'python3'} {out.name}",)
+    return (f"{'sh' if with_python else 'python3'} {name}",)

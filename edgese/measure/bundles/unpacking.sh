@@ -1,5 +1,5 @@
 #!/bin/sh
-# Measures the artifacts that are packed below: sh FILE [--out RESULTS] [--check]
+# Measures the artifacts that are packed below: sh FILE [--out RESULTS] [--check] [--warm]
 # It brings Python and the runtimes along, for 64-bit ARM Linux and Android; they are unpacked beside
 # this file, and removed when the results are written.
 umask 077
@@ -9,6 +9,7 @@ file=$dir/${0##*/}
 place=$dir/.edgese-@DIGEST16@
 fail() { echo "error: $*" >&2; exit 1; }
 machine=$(uname -m)
+# "any" where it brings an emulator's command along.
 case @MACHINE@ in
 any | "$machine") ;;
 *) fail "this was made for @MACHINE@, and this machine is $machine." ;;
@@ -28,5 +29,9 @@ if [ "$(cat "$place/complete" 2>/dev/null)" != @DIGEST@ ]; then
 fi
 PYTHONDONTWRITEBYTECODE=1 "$place/python" "$place/bundle.pyz" --out "$file@SUFFIX@" "$@"
 code=$?
-[ $code -ne 0 ] || rm -rf "$place"
+if [ $code -eq 0 ]; then
+    rm -rf "$place"
+else
+    echo "What was unpacked is kept for the next time: $place" >&2
+fi
 exit $code
