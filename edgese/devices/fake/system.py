@@ -14,6 +14,7 @@ TOOLS: Final = (
     "chmod",
     "cp",
     "cut",
+    "dd",
     "df",
     "dirname",
     "du",

@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, _interrupt)
     source = Path(__file__).parent
     try:
-        _check_python()
+        check_python()
         with _alone(source) as archive:
             text = archive.read("contents.json")
             contents = json.loads(text)
@@ -155,7 +155,8 @@ def _alone(source: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
 
 
-def _check_python() -> None:
+def check_python() -> None:
+    """Raises Refused where this Python is too old for what is packed."""
     if sys.version_info < _OLDEST:
         raise Refused(f"This is Python {sys.version.split()[0]}; 3.11 or later is needed.")
 

@@ -34,7 +34,7 @@ PHONE_FOLDER: Final = "/data/local/tmp"
 _HERE: Final = Path(__file__).parent
 _PLAN: Final = MeasurePlan(threads=1)
 # All files of edgese that are packed; they need nothing else of it.
-_MODULES: Final = {
+MODULES: Final = {
     "edgese/devices/affinity.py": Path(affinity.__file__),
     "edgese/devices/heat.py": Path(heat.__file__),
     "edgese/devices/sysfs.py": Path(sysfs.__file__),
@@ -233,9 +233,9 @@ def _zip(file: io.BufferedIOBase | io.BufferedRandom, contents: bytes, job: Job)
     texts = {
         "__main__.py": Path(driver.__file__).read_bytes(),
         CONTENTS: contents,
-        **{f"{Path(name).parent}/__init__.py": b"" for name in _MODULES},
+        **{f"{Path(name).parent}/__init__.py": b"" for name in MODULES},
         "edgese/__init__.py": b"",
-        **{name: path.read_bytes() for name, path in _MODULES.items()},
+        **{name: path.read_bytes() for name, path in MODULES.items()},
         **{f"files/{push.name}": push.content for push in job.push if not push.source},
     }
     with zipfile.ZipFile(file, "w") as archive:
