@@ -81,7 +81,8 @@ def _clean(device: str | None, serial: str, adb_server: str, address: str, *, js
         return
     for name in removed:
         ui.echo(f"removed {name}")
-    ui.echo(f"{facts.title}: {len(removed) or 'nothing'} removed.")
+    if not removed:
+        ui.echo(f"{facts.title}: nothing to remove.")
 
 
 def _list(*, json: bool) -> None:

@@ -14,7 +14,6 @@ TOOLS: Final = (
     "chmod",
     "cp",
     "cut",
-    "dd",
     "df",
     "dirname",
     "du",

@@ -284,6 +284,7 @@ def _header(digest: str, size_bytes: int, python: sysroot.Sysroot, prefix: Seque
     values = {
         "@DIGEST16@": digest[:16],
         "@DIGEST@": digest,
+        "@BODY@": str(HEADER_BYTES + 1),
         "@SIZE@": str(HEADER_BYTES + size_bytes),
         "@MACHINE@": "any" if prefix else "aarch64",
         "@PYTHON@": python.python,

@@ -6,7 +6,7 @@ umask 077
 case $0 in */*) dir=${0%/*} ;; *) dir=. ;; esac
 dir=$(cd "$dir" && pwd) || exit 1
 file=$dir/${0##*/}
-place=$dir/.edgese-@DIGEST16@
+place=$dir/edgese-bundle-@DIGEST16@
 fail() { echo "error: $*" >&2; exit 1; }
 machine=$(uname -m)
 # "any" where it brings an emulator's command along.
@@ -17,12 +17,12 @@ esac
 if [ "$(cat "$place/complete" 2>/dev/null)" != @DIGEST@ ]; then
     [ "$(($(wc -c <"$file")))" -eq @SIZE@ ] || fail "$file is truncated; copy it again."
     if command -v sha256sum >/dev/null; then
-        found=$(dd if="$file" bs=4096 skip=1 2>/dev/null | sha256sum)
+        found=$(tail -c +@BODY@ "$file" | sha256sum)
         [ "${found%% *}" = @DIGEST@ ] || fail "$file is damaged; copy it again."
     fi
     rm -rf "$place"
     mkdir "$place" || fail "a folder beside $file cannot be made."
-    dd if="$file" bs=4096 skip=1 2>/dev/null | tar -xf - -C "$place" || fail "unpacking failed."
+    tail -c +@BODY@ "$file" | tar -xf - -C "$place" || fail "unpacking failed."
     { printf '#!%s\n' "$(command -v sh)" && cat "$place/start"; } >"$place/python"
     chmod 700 "$place/python" "$place/root/@PYTHON@" || fail "$place/python cannot be made."
     printf '%s\n' @DIGEST@ >"$place/complete"
