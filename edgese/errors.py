@@ -5,6 +5,7 @@ EdgeseError
 |- MissingDependency      3   the hint is the install command
 |- ConversionError        4   a target refused the program, or the artifact failed its parity check
 |- DeviceError            5   not found, timeout, command failed
+|- DeviceAbsent           5   a DeviceError: known, and not there
 |- MeasurementError       6   too few runs, throttled, unclear
 |- StoreError             7   wrong hash, older schema, newer schema
 |- InputError             8   weights, pictures or results: missing, truncated, not what they say
