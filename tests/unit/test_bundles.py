@@ -519,3 +519,26 @@ def test_an_interpreter_without_the_runtime_is_told(tmp_path, interpreter):
         make_bundle(
             [described(path, "tflite")], device="pixel8", out=tmp_path / "x.sh", with_python=True
         )
+
+
+def outcome_of(bundle, artifacts):
+    """The recorded outcome with other artifacts in its result."""
+    content = json.dumps(json.loads(RESULT) | {"artifacts": artifacts}).encode()
+    end = json.dumps({"end": hashlib.sha256(content).hexdigest()})
+    files = {"result.json": base64.b64encode(content).decode()}
+    return results_of(bundle)["outcome"] | {"stdout": end, "files": files}
+
+
+def test_without_the_baseline_there_is_no_ratio(home, bundle):
+    runs = json.loads(RESULT)["artifacts"][::-1]
+    runs = [run | {"id": str(number)} for number, run in enumerate(runs)]
+    result = import_results(home(outcome=outcome_of(bundle, runs)), bundle.path)
+    assert len(result.profiles) == 3
+    assert result.ratios == ()
+
+
+def test_where_nothing_could_be_measured_it_is_a_device_error(home, bundle):
+    failed = json.loads(RESULT)["artifacts"][3]
+    runs = [failed | {"id": str(number)} for number in range(4)]
+    with pytest.raises(DeviceError, match="On rpi5 its process ended with code 1 during load"):
+        import_results(home(outcome=outcome_of(bundle, runs)), bundle.path)
