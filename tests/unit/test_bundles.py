@@ -362,6 +362,24 @@ def test_a_bundle_that_is_cut_off_is_an_input_error(bundle, tmp_path):
             contents_of(path)
 
 
+def test_a_bundle_with_a_flipped_byte_is_read_as_it_was_or_refused(bundle, tmp_path):
+    content = bundle.path.read_bytes()
+    path = tmp_path / "flipped.pyz"
+    told = contents_of(bundle.path)
+    refused = 0
+    # Its list of files stands at the end, where every byte means something.
+    places = [*range(0, len(content), 499), *range(len(content) - 1200, len(content), 7)]
+    for number, at in enumerate(places):
+        flipped = bytearray(content)
+        flipped[at] ^= 1 << number % 8
+        path.write_bytes(flipped)
+        try:
+            assert contents_of(path) == told
+        except (InputError, StoreError):
+            refused += 1
+    assert refused > len(places) / 4
+
+
 def test_what_is_packed_needs_nothing_but_python():
     packed = {name.removesuffix(".py").replace("/", ".") for name in packing.MODULES}
     for path in (Path(driver.__file__), *packing.MODULES.values()):

@@ -23,11 +23,13 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import threading
 import time
 import zipfile
+import zlib
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -45,6 +47,18 @@ _TAIL_BYTES: Final = 8000
 _ASK_TIMEOUT_S: Final = 60
 _CPUS: Final = Path("/sys/devices/system/cpu")
 _INTERRUPTED: Final = 130
+
+# What reading a damaged archive ends in; in `RuntimeError` where a flipped bit says that it is
+# encrypted, or packed in a way that nobody knows.
+DAMAGED: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+)
 
 Facts = dict[str, Any]
 
@@ -78,8 +92,7 @@ def main(arguments: list[str]) -> int:
     try:
         check_python()
         with _alone(source) as archive:
-            text = archive.read("contents.json")
-            contents = json.loads(text)
+            text, contents = _contents(archive)
             answers = _answers(contents["facts"]["properties"])
             _check(contents, answers)
             if options.check:
@@ -149,7 +162,7 @@ def _alone(source: Path) -> Iterator[zipfile.ZipFile]:
             raise Refused("This bundle is being measured by another process.") from None
         try:
             archive = zipfile.ZipFile(file)
-        except zipfile.BadZipFile as error:
+        except DAMAGED as error:
             raise Refused(f"{source} is damaged ({error}); copy it again.") from None
         with archive:
             yield archive
@@ -159,6 +172,15 @@ def check_python() -> None:
     """Raises Refused where this Python is too old for what is packed."""
     if sys.version_info < _OLDEST:
         raise Refused(f"This is Python {sys.version.split()[0]}; 3.11 or later is needed.")
+
+
+def _contents(archive: zipfile.ZipFile) -> tuple[bytes, Facts]:
+    """What the bundle says of itself, as it is and as it is read."""
+    try:
+        text = archive.read("contents.json")
+        return text, json.loads(text)
+    except DAMAGED as error:
+        raise Refused(f"contents.json in the bundle is damaged ({error}); copy it again.") from None
 
 
 def _check(contents: Facts, answers: dict[str, str]) -> None:
@@ -258,7 +280,7 @@ def _unpacked(archive: zipfile.ZipFile, files: dict[str, str], folder: Path) -> 
         try:
             with archive.open(f"files/{name}") as packed, path.open("wb") as file:
                 shutil.copyfileobj(packed, file)
-        except (zipfile.BadZipFile, KeyError) as error:
+        except DAMAGED as error:
             raise Refused(f"{name} in the bundle is damaged ({error}); copy it again.") from None
         if _sha256(path) != expected:
             raise Refused(f"{name} in the bundle is not what was packed; copy it again.")

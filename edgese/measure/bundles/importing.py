@@ -9,7 +9,6 @@ import io
 import re
 import tarfile
 import zipfile
-import zlib
 from datetime import datetime
 from pathlib import Path
 from typing import IO, BinaryIO, Final
@@ -18,7 +17,7 @@ import msgspec
 
 from edgese.devices import android, boards, heat
 from edgese.errors import DeviceError, InputError, StoreError
-from edgese.measure.bundles.driver import SUFFIX
+from edgese.measure.bundles.driver import DAMAGED, SUFFIX
 from edgese.measure.bundles.packing import ARCHIVE, CONTENTS, HEADER_BYTES, known_contents
 from edgese.measure.job import Subject, parsed
 from edgese.measure.profiles import profiles_of
@@ -182,7 +181,7 @@ def _packed_contents(file: BinaryIO, bundle: Path) -> bytes:
                         hint="Name the bundle as it was made.",
                     )
             return text
-    except (zipfile.BadZipFile, tarfile.TarError, KeyError, EOFError, zlib.error) as error:
+    except (*DAMAGED, tarfile.TarError) as error:
         raise InputError(
             f"{bundle} is no whole bundle: {error}.",
             hint="Name the file that `edgese bundle` made.",
