@@ -7,7 +7,7 @@ from statistics import median
 
 from edgese import __version__
 from edgese.errors import DeviceError
-from edgese.measure.cautions import cautions
+from edgese.measure.cautions import cautions, phone_cautions
 from edgese.measure.job import (
     RunArtifact,
     RunLaunch,
@@ -20,6 +20,7 @@ from edgese.measure.summary import ratio, summary
 from edgese.models.cost import cost
 from edgese.records.measurement import (
     Block,
+    Caution,
     DeviceInfo,
     Launch,
     MeasurePlan,
@@ -53,8 +54,9 @@ def profiles_of(
         DeviceError: none of them could be measured, or what was told of one is not whole.
     """
     pairs = list(zip(subjects, result.artifacts, strict=True))
+    heat = phone_cautions(before, after)
     profiles = tuple(
-        _profile(subject, run, plan, info, result.throttle_events)
+        _profile(subject, run, plan, info, result.throttle_events, heat)
         for subject, run in pairs
         if run.failure is None
     )
@@ -89,7 +91,12 @@ def profiles_of(
 
 
 def _profile(
-    subject: Subject, run: RunArtifact, plan: MeasurePlan, info: DeviceInfo, throttled: int | None
+    subject: Subject,
+    run: RunArtifact,
+    plan: MeasurePlan,
+    info: DeviceInfo,
+    throttled: int | None,
+    heat: tuple[Caution, ...],
 ) -> Profile:
     manifest = subject.manifest
     told = launches_of(run, info.name)
@@ -122,7 +129,7 @@ def _profile(
         peak_memory_mb=max(launch.peak_memory_mb for launch in launches),
         throttle_events=throttled,
         versions=told[0].versions,
-        cautions=cautions(blocks, first_run_ms, throttled),
+        cautions=(*heat, *cautions(blocks, first_run_ms, throttled)),
         launches=launches,
         macs=counts.macs if counts else None,
         parameters=counts.parameters if counts else None,
