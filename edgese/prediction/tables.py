@@ -48,12 +48,14 @@ class CoreKind(Record, frozen=True):
     Attributes:
         flops: fp32 operations a cycle, a multiply-add counted as two.
         fp16: has fp16 arithmetic.
+        source: where the flops were read.
     """
 
     kind: str
     flops: int
     out_of_order: bool
     fp16: bool
+    source: str
 
 
 class _Cores(Record, frozen=True):

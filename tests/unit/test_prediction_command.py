@@ -112,7 +112,7 @@ def test_unseen_chips_get_the_wider_interval_that_the_step_earns():
     [
         ({"device": "iphone15"}, "No published measurement reaches Apple iPhone 15"),
         ({"device": "arm64-a76"}, "No published measurement reaches"),
-        ({"device": "pixel8", "delegate": "gpu"}, "of Arm Mali-G715 MC7 of Google Pixel 8"),
+        ({"device": "pixel8", "delegate": "gpu"}, "of Arm Mali-G715 of Google Pixel 8"),
         ({"device": "pixel4", "delegate": "npu", "recipe": "int8"}, "NPU of Google Pixel 4"),
         ({"device": "rpi4"}, "XNNPACK compares with ncnn on cortex-a72 cores was not measured"),
         ({"device": "rpi5", "target": "executorch"}, "is of executorch on the cpu"),

@@ -58,6 +58,11 @@ def test_every_row_is_of_a_known_device_with_known_cores():
     assert {row.device for row in tables.runtime_rows()} == set(tables.litert_devices())
 
 
+def test_every_kind_of_core_says_where_its_width_was_read():
+    named = ("https://", "cpufp, ", "vfpbench, ", "LLVM, ", "Guide ")
+    assert all(any(name in each.source for name in named) for each in tables.core_kinds().values())
+
+
 def test_every_row_is_of_a_network_whose_layers_are_known():
     names = {MODELS.get(row.network, row.network) for row in tables.cpu_rows()}
     names |= {row.network for row in (*tables.runtime_rows(), *tables.npu_rows())}
