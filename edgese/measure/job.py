@@ -39,6 +39,7 @@ class RunBlock(Record, frozen=True):
     start_ns: int
     samples_ns: tuple[int, ...]
     frequency_mhz: float | None
+    temperature_c: float | None = None
 
 
 class RunLaunch(Record, frozen=True):

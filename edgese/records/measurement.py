@@ -131,11 +131,13 @@ class Block(Record, frozen=True):
         start_ms: since the job began.
         samples_ns: every inference in order: input handed over, executed, outputs read.
         frequency_mhz: of the fastest core right after; None where the machine does not tell.
+        temperature_c: of the hottest sensor right after; None where the machine does not tell.
     """
 
     start_ms: float
     samples_ns: tuple[int, ...]
     frequency_mhz: float | None = None
+    temperature_c: float | None = None
 
 
 class Launch(Record, frozen=True):
@@ -247,8 +249,39 @@ class ProfileFailure(Record, frozen=True):
     exit_code: int
 
 
+class SweepArtifact(Record, frozen=True):
+    """An artifact that is measured in a sweep."""
+
+    label: str
+    sha256: str
+
+
+class Sweep(Record, frozen=True):
+    """How many artifacts are shared out over several jobs, and how far that is.
+
+    Attributes:
+        device: that the first group was measured on; a sweep is resumed on the same only.
+        groups: positions of the artifacts that are measured together. The first artifact is the
+            baseline of all ratios and leads every group.
+        done: groups that are measured, in this order.
+        runner_sha256: of the program that measures.
+    """
+
+    device: DeviceInfo
+    artifacts: tuple[SweepArtifact, ...]
+    groups: tuple[tuple[int, ...], ...]
+    done: int
+    runner_sha256: str
+
+
 class ProfileResult(Record, frozen=True):
-    """What ``edgese profile`` leaves; the first artifact is the baseline of all ratios."""
+    """What ``edgese profile`` leaves; the first artifact is the baseline of all ratios.
+
+    Attributes:
+        complete: False while groups of a sweep are missing.
+        sweep: where artifacts were measured in groups. The baseline has a profile for each group,
+            as in "a.tflite (group 2)", and ratios are told against the one of the same group.
+    """
 
     plan: MeasurePlan
     profiles: tuple[Profile, ...]
@@ -256,4 +289,6 @@ class ProfileResult(Record, frozen=True):
     failures: tuple[ProfileFailure, ...]
     edgese: str
     created: str
+    complete: bool = True
+    sweep: Sweep | None = None
     schema: int = PROFILE_SCHEMA
