@@ -37,6 +37,8 @@ def last_of(windows: Sequence[Block], span_s: float) -> tuple[Block, ...]:
 def fell_off_s(windows: Sequence[Block], span_s: float) -> float | None:
     """When the windows became slower than the first span for good; None where they did not."""
     typical = summary(first_of(windows, span_s)).p50_ms
+    if summary(last_of(windows, span_s)).p50_ms < (1 + DRIFT_CHANGE) * typical:
+        return None
     slow = [time >= (1 + DRIFT_CHANGE) * typical for time in block_medians_ms(windows)]
     return _for_good(windows, slow)
 
@@ -105,8 +107,6 @@ def _crossed_s(ahead: SustainedCurve, behind: SustainedCurve) -> float | None:
 
 def _for_good(windows: Sequence[Block], true: Sequence[bool]) -> float | None:
     """Seconds until the first window from which on the statement holds for most windows."""
-    if not true[-1] and sum(true[-10:]) < SLOW_SHARE * len(true[-10:]):
-        return None
     held, earliest = 0, None
     for behind, number in enumerate(range(len(true) - 1, -1, -1), start=1):
         held += true[number]
