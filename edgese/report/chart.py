@@ -118,7 +118,7 @@ def shortened(labels: Sequence[str]) -> list[str]:
     """Paths without the folders that all of them have in common."""
     parts = [label.split("/") for label in labels]
     shared = 0
-    while all(len(part) > shared + 1 for part in parts) and all(
+    while parts and all(len(part) > shared + 1 for part in parts) and all(
         one[shared] == other[shared] for one, other in pairwise(parts)
     ):
         shared += 1

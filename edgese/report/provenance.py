@@ -1,6 +1,7 @@
 """Tables of the page: all figures, and what they come from."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -15,6 +16,8 @@ from edgese.report.tables import table
 
 # What tells of an artifact that a runtime executed.
 _Executed = Profile | OperatorTimes | SustainedCurve | Emulation
+
+_UNITS: Final = {"s": "s", "mb": "MiB"}
 
 
 def latency_table(profiles: Sequence[Profile], names: Sequence[str]) -> Markup:
@@ -142,10 +145,18 @@ def _told(record: DeviceInfo | object) -> dict[str, str]:
     """A record's fields in words; what is not known is left out."""
     fields = msgspec.to_builtins(record)
     return {
-        name.replace("_", " "): f"{value:g}" if isinstance(value, float) else str(value)
+        _in_words(name): f"{value:g}" if isinstance(value, float) else str(value)
         for name, value in fields.items()
         if value is not None and value != ""
     }
+
+
+def _in_words(field: str) -> str:
+    """A field's name with its unit in brackets."""
+    name, _, unit = field.rpartition("_")
+    if name and unit in _UNITS:
+        return f"{name.replace('_', ' ')} ({_UNITS[unit]})"
+    return field.replace("_", " ")
 
 
 def _facts(title: str, facts: dict[str, str]) -> Markup:
