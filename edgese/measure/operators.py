@@ -12,7 +12,7 @@ from edgese import __version__
 from edgese.errors import ConfigError, DeviceError
 from edgese.measure.hearing import stages
 from edgese.measure.job import RESULT, RUNNER, Subject, brought_back, runner_artifact, subjects_of
-from edgese.measure.plan import default_threads
+from edgese.measure.plan import check_timed, default_threads
 from edgese.protocols import Device, Progress
 from edgese.records.base import Record
 from edgese.records.measurement import DeviceInfo, Job, Push
@@ -79,7 +79,6 @@ def operator_times(
 
     Args:
         artifact: path of an artifact with its manifest, or the subject that was made of it.
-        device: that times mean something on; an emulated one has none.
         threads: of the runtime; None takes what `edgese.measure.api.profile` takes.
         runs: inferences that count, after ``warmup_runs`` that do not.
 
@@ -87,7 +86,7 @@ def operator_times(
         ``unavailable`` says why where the runtime tells none; nothing is run then.
 
     Raises:
-        ConfigError: a number that cannot be.
+        ConfigError: a number that cannot be, or an emulated device.
         InputError: the artifact or its manifest is missing or not readable.
         StoreError: the artifact is not the one that its manifest describes.
         MissingDependency: the runtime is not installed.
@@ -98,6 +97,7 @@ def operator_times(
             f"{runs} runs after {warmup_runs} warm-up runs were asked for.",
             hint="Give 1 run or more, after 0 or more.",
         )
+    check_timed(device)
     subject = artifact if isinstance(artifact, Subject) else subjects_of([artifact])[0]
     info = device.info()
     computing = default_threads(info) if threads is None else threads

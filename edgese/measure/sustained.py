@@ -18,7 +18,7 @@ from edgese.measure.job import (
     runner_artifact,
     subjects_of,
 )
-from edgese.measure.plan import default_threads
+from edgese.measure.plan import check_timed, default_threads
 from edgese.measure.recording import Recording, Save, SustainRun
 from edgese.protocols import Device, Progress
 from edgese.records.measurement import DeviceInfo, Job, Push
@@ -55,7 +55,7 @@ def sustained(
             result is not ``complete``.
 
     Raises:
-        ConfigError: no artifact, or a number that cannot be.
+        ConfigError: no artifact, a number that cannot be, or an emulated device.
         InputError: an artifact or its manifest is missing or not readable.
         StoreError: an artifact is not the one that its manifest describes.
         MissingDependency: a runtime is not installed.
@@ -63,6 +63,7 @@ def sustained(
     """
     if not artifacts:
         raise ConfigError("No artifact was named.", hint="Name one or more to run.")
+    check_timed(device)
     info = device.info()
     computing = default_threads(info) if threads is None else threads
     _check(info, computing, seconds=seconds, window_s=window_s, rest_s=rest_s, warmup=warmup_runs)

@@ -118,8 +118,10 @@ def shortened(labels: Sequence[str]) -> list[str]:
     """Paths without the folders that all of them have in common."""
     parts = [label.split("/") for label in labels]
     shared = 0
-    while parts and all(len(part) > shared + 1 for part in parts) and all(
-        one[shared] == other[shared] for one, other in pairwise(parts)
+    while (
+        parts
+        and all(len(part) > shared + 1 for part in parts)
+        and all(one[shared] == other[shared] for one, other in pairwise(parts))
     ):
         shared += 1
     return ["/".join(part[shared:]) for part in parts]

@@ -5,7 +5,6 @@ from itertools import chain
 from math import exp
 from typing import Final
 
-from edgese.measure.statistics import quantile
 from edgese.measure.summary import block_medians_ms
 from edgese.records.measurement import Block, Profile, Ratio
 from edgese.report import svg
@@ -21,10 +20,7 @@ _DRIFT_LEAST: Final = 5.0
 def latency(profiles: Sequence[Profile], names: Sequence[str]) -> Markup:
     """The distribution of all counted inferences, a row for each artifact."""
     samples = [_samples_ms(profile) for profile in profiles]
-    # Single very slow runs would squeeze all shapes; they are told in the row instead.
-    scale = around(
-        [edge for x in samples for edge in (min(x), min(max(x), 1.3 * quantile(x, 0.99)))]
-    )
+    scale = around([edge for one in zip(profiles, samples, strict=True) for edge in _edges(*one)])
     return svg.rows(
         (
             svg.row(
@@ -147,16 +143,20 @@ def density(samples: Sequence[float], scale: Scale) -> list[float]:
     return [value / most for value in smooth]
 
 
+def _edges(profile: Profile, samples: Sequence[float]) -> tuple[float, float]:
+    """What an axis must hold; single very slow runs would squeeze all shapes, and are told."""
+    told = profile.latency
+    if not samples:
+        return told.min_ms, told.p99_ms
+    return min(samples), min(max(samples), 1.3 * told.p99_ms)
+
+
 def _distribution(samples: Sequence[float], scale: Scale, profile: Profile) -> Markup:
-    heights = density(samples, scale)
-    places = [svg.SIDE * (at + 0.5) / _BINS for at in range(_BINS)]
-    upper = [(x, 500 - 430 * height) for x, height in zip(places, heights, strict=True)]
-    lower = [(x, 500 + 430 * height) for x, height in zip(places, heights, strict=True)]
     told = profile.latency
     strokes = (("p50", told.p50_ms, 0), ("p90", told.p90_ms, 180), ("p99", told.p99_ms, 300))
     return svg.canvas(
         svg.grid_x(scale),
-        svg.area(upper, lower, "shape"),
+        _shape(samples, scale) if samples else "",
         *(
             svg.line((x, short), (x, svg.SIDE - short), name, f"{name} {value:.2f} ms")
             for name, value, short in strokes
@@ -166,6 +166,14 @@ def _distribution(samples: Sequence[float], scale: Scale, profile: Profile) -> M
         f"of {told.count} inferences",
         class_="plot strip",
     )
+
+
+def _shape(samples: Sequence[float], scale: Scale) -> Markup:
+    heights = density(samples, scale)
+    places = [svg.SIDE * (at + 0.5) / _BINS for at in range(_BINS)]
+    upper = [(x, 500 - 430 * height) for x, height in zip(places, heights, strict=True)]
+    lower = [(x, 500 + 430 * height) for x, height in zip(places, heights, strict=True)]
+    return svg.area(upper, lower, "shape")
 
 
 def _beyond(profile: Profile, scale: Scale) -> str:

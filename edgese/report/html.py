@@ -184,12 +184,7 @@ def _measured(result: ProfileResult, named: dict[str, str]) -> tuple[Markup | No
         )
         if any(profile.cautions for profile in profiles)
         else None,
-        _section(
-            "Over the time of the job",
-            source,
-            "Medians of blocks beside the artifact's own p50. Upright lines are new processes.",
-            figures.drift(profiles, names),
-        ),
+        _drift(result, named),
         _section(
             "Memory",
             source,
@@ -197,6 +192,19 @@ def _measured(result: ProfileResult, named: dict[str, str]) -> tuple[Markup | No
             "the artifact adds.",
             figures.memory(profiles, names),
         ),
+    )
+
+
+def _drift(result: ProfileResult, named: dict[str, str]) -> Markup | None:
+    # A runtime's own program may tell figures and no samples.
+    sampled = [profile for profile in result.profiles if profile.launches]
+    if not sampled:
+        return None
+    return _section(
+        "Over the time of the job",
+        sampled[0].source,
+        "Medians of blocks beside the artifact's own p50. Upright lines are new processes.",
+        figures.drift(sampled, [named[profile.label] for profile in sampled]),
     )
 
 

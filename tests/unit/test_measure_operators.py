@@ -6,11 +6,13 @@ The trace is of one warm-up and two inferences of EfficientNet-Lite0 in int8 on 
 import hashlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 
 from edgese.devices.fake import FakeDevice
+from edgese.devices.qemu import Emulated
 from edgese.errors import ConfigError, DeviceError
 from edgese.measure.operators import OperatorResult, TraceEvent, operator_times, recorded
 from edgese.records.measurement import Outcome
@@ -133,3 +135,10 @@ def test_numbers_that_cannot_be_are_config_errors(subject_of, settings):
         operator_times(
             subject_of("a.onnx"), FakeDevice(lambda _: Outcome(returncode=0)), **settings
         )
+
+
+def test_times_of_an_emulated_processor_are_refused(subject_of):
+    emulated = object.__new__(Emulated)
+    emulated.cpu = SimpleNamespace(name="arm64-a76")
+    with pytest.raises(ConfigError, match="arm64-a76 is emulated"):
+        operator_times(subject_of("a.onnx"), emulated)

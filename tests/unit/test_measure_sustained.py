@@ -6,10 +6,12 @@ Recorded from the runner: EfficientNet-Lite0 in int8 on ONNX Runtime for 0.3 s.
 import hashlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from edgese.devices.fake import FakeDevice
+from edgese.devices.qemu import Emulated
 from edgese.errors import ConfigError, DeviceError
 from edgese.measure.sustained import sustained
 from edgese.records.measurement import Outcome
@@ -178,3 +180,10 @@ def test_numbers_that_cannot_be_are_config_errors(subject_of, settings):
 def test_no_artifact_is_a_config_error():
     with pytest.raises(ConfigError, match="No artifact"):
         sustained([], FakeDevice(lambda _: RECORDED), **QUICK)
+
+
+def test_times_of_an_emulated_processor_are_refused(subject_of):
+    emulated = object.__new__(Emulated)
+    emulated.cpu = SimpleNamespace(name="arm64-a76")
+    with pytest.raises(ConfigError, match="arm64-a76 is emulated"):
+        sustained([subject_of("a.onnx")], emulated, **QUICK)

@@ -473,3 +473,11 @@ def test_text_is_escaped_and_markup_is_not():
     assert joined("<b>", tag("i", "&")) == "&lt;b&gt;<i>&amp;</i>"
     assert tag("p", Markup("<b></b>"), None, title='"') == '<p title="&quot;"><b></b></p>'
     assert tag("path", d="M0,0", vector_effect="x") == '<path d="M0,0" vector-effect="x"/>'
+
+
+def test_figures_without_samples_are_drawn_without_a_shape():
+    bare = msgspec.structs.replace(profile("a"), launches=())
+    page = profile_page(result("a", profiles=(bare,)))
+    assert "6.70 ms" in page
+    assert 'class="shape"' not in page
+    assert "Over the time of the job" not in page
