@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from edgese.models.cost import cost
     from edgese.models.registry import customized, find_model
     from edgese.models.weights import load_network, resolve_weights, save_weights
+    from edgese.prediction.api import predict
     from edgese.quantization.api import quantize
     from edgese.records.artifact import TargetOptions
     from edgese.records.model import ModelSpec, Preprocessing
@@ -48,6 +49,7 @@ __all__ = [
     "find_model",
     "find_subject",
     "load_network",
+    "predict",
     "profile",
     "quantize",
     "resolve_weights",
@@ -71,6 +73,7 @@ _HOMES = {
     "find_model": "edgese.models.registry",
     "find_subject": "edgese.evaluation.subjects",
     "load_network": "edgese.models.weights",
+    "predict": "edgese.prediction.api",
     "profile": "edgese.measure.api",
     "quantize": "edgese.quantization.api",
     "resolve_weights": "edgese.models.weights",

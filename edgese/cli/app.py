@@ -14,6 +14,7 @@ from edgese.cli import (
     emulator,
     evaluate,
     models,
+    predict,
     profile,
     quantize,
     train,
@@ -55,6 +56,7 @@ app.command("convert", epilog=convert.EXAMPLE)(convert.convert)
 app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command("profile", epilog=profile.EXAMPLE)(profile.profile)
 app.command("devices", epilog=devices.EXAMPLE)(devices.devices)
+app.command("predict", epilog=predict.EXAMPLE)(predict.predict)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
 app.add_typer(emulator.app, name="emulator")

@@ -30,7 +30,7 @@ _ALLOWANCE_S: Final = 900.0
 
 
 def sustained(
-    artifacts: Sequence[Path] | Sequence[Subject],
+    artifacts: Sequence[Path | Subject],
     device: Device,
     *,
     seconds: float,
@@ -67,9 +67,7 @@ def sustained(
     info = device.info()
     computing = default_threads(info) if threads is None else threads
     _check(info, computing, seconds=seconds, window_s=window_s, rest_s=rest_s, warmup=warmup_runs)
-    subjects = [one for one in artifacts if isinstance(one, Subject)] or subjects_of(
-        [one for one in artifacts if isinstance(one, Path)]
-    )
+    subjects = subjects_of(artifacts)
     for target in sorted({subject.manifest.target for subject in subjects}):
         device.check(target)
     recording = Recording(

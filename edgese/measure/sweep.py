@@ -10,7 +10,7 @@ are honest; what was measured in two groups is compared through its own group's 
     if resume:
         result = resumed(out, result)
     for group in missing(result):
-        measured = <one interleaved job over those subjects>
+        measured = <one interleaved job over subjects[place] for place in group>
         result = extended(result, measured)
         write_record(result, out)
 """
@@ -30,11 +30,8 @@ from edgese.records.measurement import (
     DeviceInfo,
     MeasurePlan,
     Profile,
-    ProfileFailure,
-    ProfileResult,
-    Sweep,
-    SweepArtifact,
 )
+from edgese.records.profile import ProfileFailure, ProfileResult, Sweep, SweepArtifact
 from edgese.store import read_record
 
 DEFAULT_SIZE: Final = 4
@@ -73,21 +70,26 @@ def groups(count: int, size: int) -> tuple[tuple[int, ...], ...]:
 
 
 def started(
-    subjects: Sequence[Subject], plan: MeasurePlan, info: DeviceInfo, size: int, runner: bytes
+    subjects: Sequence[Subject],
+    plan: MeasurePlan,
+    info: DeviceInfo,
+    size: int,
+    runner: bytes,
+    name: str = "",
 ) -> ProfileResult:
     """A result that holds nothing yet but what is to be measured.
 
     Args:
+        plan: as `edgese.measure.plan.checked` gives it for the largest group.
         runner: content of ``runner.py``.
+        name: of the device, as it was asked for; "" for its own.
 
     Raises:
         ConfigError: see `groups`.
     """
     return ProfileResult(
+        device=name or info.name,
         plan=plan,
-        profiles=(),
-        ratios=(),
-        failures=(),
         edgese=__version__,
         created=_now(),
         complete=False,
@@ -182,6 +184,8 @@ def extended(result: ProfileResult, measured: ProfileResult) -> ProfileResult:
         profiles=result.profiles + profiles,
         ratios=result.ratios + ratios,
         failures=result.failures + failures,
+        before=result.before or measured.before,
+        after=measured.after,
         created=_now(),
         complete=done == len(sweep.groups),
         sweep=msgspec.structs.replace(sweep, done=done),

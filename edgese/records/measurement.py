@@ -12,8 +12,6 @@ CautionCode = Literal[
     "FIRST_RUN_SLOW", "OUTLIERS", "THROTTLED", "DRIFT", "BIMODAL", "EMULATED", "PREDICTED"
 ]
 
-PROFILE_SCHEMA = 1
-
 
 class MeasurePlan(Record, frozen=True):
     """How artifacts are measured; the same plan for all that are compared.
@@ -238,57 +236,3 @@ class Ratio(Record, frozen=True):
     interval: Interval
     launches: int
     rounds: int
-
-
-class ProfileFailure(Record, frozen=True):
-    """An artifact that could not be measured while others were."""
-
-    label: str
-    error: str
-    hint: str
-    exit_code: int
-
-
-class SweepArtifact(Record, frozen=True):
-    """An artifact that is measured in a sweep."""
-
-    label: str
-    sha256: str
-
-
-class Sweep(Record, frozen=True):
-    """How many artifacts are shared out over several jobs, and how far that is.
-
-    Attributes:
-        device: that the first group was measured on; a sweep is resumed on the same only.
-        groups: positions of the artifacts that are measured together. The first artifact is the
-            baseline of all ratios and leads every group.
-        done: groups that are measured, in this order.
-        runner_sha256: of the program that measures.
-    """
-
-    device: DeviceInfo
-    artifacts: tuple[SweepArtifact, ...]
-    groups: tuple[tuple[int, ...], ...]
-    done: int
-    runner_sha256: str
-
-
-class ProfileResult(Record, frozen=True):
-    """What ``edgese profile`` leaves; the first artifact is the baseline of all ratios.
-
-    Attributes:
-        complete: False while groups of a sweep are missing.
-        sweep: where artifacts were measured in groups. The baseline has a profile for each group,
-            as in "a.tflite (group 2)", and ratios are told against the one of the same group.
-    """
-
-    plan: MeasurePlan
-    profiles: tuple[Profile, ...]
-    ratios: tuple[Ratio, ...]
-    failures: tuple[ProfileFailure, ...]
-    edgese: str
-    created: str
-    complete: bool = True
-    sweep: Sweep | None = None
-    schema: int = PROFILE_SCHEMA

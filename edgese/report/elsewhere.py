@@ -1,58 +1,13 @@
 """The figures of what was not measured on the device: emulated, predicted, estimated."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from edgese.records.emulation import Emulation
 from edgese.records.estimate import Estimate
-from edgese.records.interval import Interval
+from edgese.records.prediction import Prediction
 from edgese.report import svg
 from edgese.report.markup import Markup
 from edgese.report.scale import around
-
-
-class Predicted(Protocol):
-    """A latency that was predicted, as `edgese.records` has it."""
-
-    @property
-    def model(self) -> str:
-        """Name of the network."""
-
-    @property
-    def device(self) -> str:
-        """As in ``--device``."""
-
-    @property
-    def target(self) -> str:
-        """Of the runtime that is meant."""
-
-    @property
-    def delegate(self) -> str:
-        """That is meant."""
-
-    @property
-    def precision(self) -> str:
-        """As in "int8"."""
-
-    @property
-    def resolution(self) -> tuple[int, int]:
-        """Height and width of the input."""
-
-    @property
-    def latency_ms(self) -> float:
-        """The middle of what is expected."""
-
-    @property
-    def interval(self) -> Interval:
-        """Around it."""
-
-    @property
-    def cautions(self) -> tuple[str, ...]:
-        """Sentences."""
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """Where the published measurements are that it rests on."""
 
 
 def emulations(found: Sequence[Emulation], names: Sequence[str]) -> Markup:
@@ -74,7 +29,7 @@ def emulations(found: Sequence[Emulation], names: Sequence[str]) -> Markup:
     )
 
 
-def predictions(found: Sequence[Predicted]) -> Markup:
+def predictions(found: Sequence[Prediction]) -> Markup:
     """Expected latencies with their intervals."""
     ends = [edge for one in found for edge in (one.interval.low, one.interval.high)]
     scale = around(ends)

@@ -10,12 +10,13 @@ from typing import Final
 
 from edgese.records.emulation import Emulation
 from edgese.records.estimate import Estimate
-from edgese.records.measurement import ProfileResult, Source
+from edgese.records.measurement import Source
 from edgese.records.operators_time import OperatorTimes
+from edgese.records.prediction import Prediction
+from edgese.records.profile import ProfileResult
 from edgese.records.sustained import SustainedResult
 from edgese.report import curves, elsewhere, figures, operators, provenance
 from edgese.report.chart import shortened
-from edgese.report.elsewhere import Predicted
 from edgese.report.markup import Markup, joined, tag
 from edgese.report.tables import table
 
@@ -28,7 +29,7 @@ def profile_page(
     result: ProfileResult | None,
     *,
     emulations: Sequence[Emulation] = (),
-    predictions: Sequence[Predicted] = (),
+    predictions: Sequence[Prediction] = (),
     estimates: Sequence[Estimate] = (),
     operators: Sequence[OperatorTimes] = (),
     sustained: SustainedResult | None = None,
@@ -36,13 +37,19 @@ def profile_page(
     """The page as text.
 
     Args:
-        result: None where nothing was measured.
+        result: None where there are only other records.
+        emulations, predictions, estimates: beside those that the result holds itself.
     """
+    if result is not None:
+        emulations = (*result.emulations, *emulations)
+        predictions = (*result.predictions, *predictions)
+        estimates = (*result.estimates, *estimates)
     named = _names(result, emulations, estimates, operators, sustained)
     content = joined(
         _heading(result, sustained),
-        _incomplete(result),
+        *_notices(result),
         *(_measured(result, named) if result and result.profiles else ()),
+        _programs(result, named),
         _operators(operators, named),
         _sustained(sustained, named),
         _elsewhere(emulations, predictions, estimates, named),
@@ -81,6 +88,7 @@ def _names(
         one.label: None
         for group in (
             result.profiles if result else (),
+            result.programs if result else (),
             emulations,
             estimates,
             timed,
@@ -110,7 +118,7 @@ def _title(result: ProfileResult | None, sustained: SustainedResult | None) -> s
         return f"{count} {'profile' if count == 1 else 'profiles'} on {device}"
     if sustained:
         return f"Sustained latency on {sustained.device.name}"
-    return "What is known without the device"
+    return f"What is known of {result.device}" if result else "What is known without the device"
 
 
 def _heading(result: ProfileResult | None, sustained: SustainedResult | None) -> Markup:
@@ -124,6 +132,8 @@ def _heading(result: ProfileResult | None, sustained: SustainedResult | None) ->
     told = (
         f"{device.cpu}, {device.cores} cores, {device.architecture}, {device.system}"
         if device
+        else ""
+        if result and result.programs
         else "Nothing was measured."
     )
     return tag(
@@ -133,14 +143,52 @@ def _heading(result: ProfileResult | None, sustained: SustainedResult | None) ->
     )
 
 
-def _incomplete(result: ProfileResult | None) -> Markup | None:
-    if result is None or result.complete or result.sweep is None:
+def _notices(result: ProfileResult | None) -> tuple[Markup, ...]:
+    """What is missing, before anything else."""
+    if result is None:
+        return ()
+    said = [f"Not measured on the device: {result.absence}"] if result.absence else []
+    if result.sweep is not None and not result.complete:
+        done, planned = result.sweep.done, len(result.sweep.groups)
+        said.append(f"The sweep is not complete: {done} of {planned} groups are measured.")
+    said += result.notes
+    return tuple(tag("p", one, class_="notice") for one in said)
+
+
+def _programs(result: ProfileResult | None, named: dict[str, str]) -> Markup | None:
+    if result is None or not result.programs:
         return None
-    done, planned = result.sweep.done, len(result.sweep.groups)
-    return tag(
-        "p",
-        f"The sweep is not complete: {done} of {planned} groups are measured.",
-        class_="notice",
+
+    def told(value: float | None, unit: str = "ms") -> str:
+        return "" if value is None else f"{value:.2f} {unit}"
+
+    return _section(
+        "The runtimes' own programs",
+        "measured",
+        "Warm-up, input and what is timed are each program's own choice.",
+        table(
+            ("artifact", "program", "load", "mean", "p50", "p90", "p99", "inferences", "memory"),
+            [
+                (
+                    named[one.label],
+                    f"{one.run.tool} {one.run.delegate}".strip(),
+                    *(
+                        told(value)
+                        for value in (
+                            one.run.load_ms,
+                            one.run.mean_ms,
+                            one.run.p50_ms,
+                            one.run.p90_ms,
+                            one.run.p99_ms,
+                        )
+                    ),
+                    f"{one.run.count:,}",
+                    told(one.run.memory_mb, "MiB"),
+                )
+                for one in result.programs
+            ],
+            words=2,
+        ),
     )
 
 
@@ -148,7 +196,7 @@ def _measured(result: ProfileResult, named: dict[str, str]) -> tuple[Markup | No
     profiles = result.profiles
     names = [named[profile.label] for profile in profiles]
     source = profiles[0].source
-    few = f"{result.plan.threads} {'thread' if result.plan.threads == 1 else 'threads'}"
+    few = f"{profiles[0].threads} {'thread' if profiles[0].threads == 1 else 'threads'}"
     return (
         _section(
             "Latency",
@@ -283,7 +331,7 @@ def _sustained(result: SustainedResult | None, named: dict[str, str]) -> Markup 
 
 def _elsewhere(
     emulations: Sequence[Emulation],
-    predictions: Sequence[Predicted],
+    predictions: Sequence[Prediction],
     estimates: Sequence[Estimate],
     named: dict[str, str],
 ) -> Markup:

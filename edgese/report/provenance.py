@@ -7,10 +7,12 @@ import msgspec
 
 from edgese.records.emulation import Emulation
 from edgese.records.estimate import Estimate
-from edgese.records.measurement import DeviceInfo, Profile, ProfileResult
+from edgese.records.measurement import DeviceInfo, Profile
 from edgese.records.operators_time import OperatorTimes
+from edgese.records.phone import PhoneState
+from edgese.records.prediction import Prediction
+from edgese.records.profile import ProfileResult, ProgramProfile
 from edgese.records.sustained import SustainedCurve, SustainedResult
-from edgese.report.elsewhere import Predicted
 from edgese.report.markup import Markup, joined, tag
 from edgese.report.tables import table
 
@@ -66,7 +68,7 @@ def section(
     sustained: SustainedResult | None = None,
     *,
     emulations: Sequence[Emulation] = (),
-    predictions: Sequence[Predicted] = (),
+    predictions: Sequence[Prediction] = (),
     estimates: Sequence[Estimate] = (),
 ) -> Markup:
     """The device, the plan, versions, hashes and published sources."""
@@ -87,7 +89,9 @@ def section(
         "section",
         tag("header", tag("h2", "Where this comes from")),
         *(_facts(name, _told(info)) for name, info in devices.items()),
-        _facts("Plan", _told(result.plan)) if result else None,
+        _state("Before", result.before) if result and result.before else None,
+        _state("After", result.after) if result and result.after else None,
+        _facts("Plan", _told(result.plan)) if result and result.plan else None,
         _facts("Made by", {"edgese": made.edgese, "at": made.created}) if made else None,
         *(_artifact(label, one, {}) for label, one in artifacts.items()),
         *(
@@ -98,11 +102,21 @@ def section(
             )
             for one in emulations
         ),
+        *(_program(one) for one in (result.programs if result else ())),
         *(_estimate(one) for one in estimates),
         *(
             _facts(
                 f"{one.model} {one.precision} on {one.device}",
-                {"published measurements": "\n".join(one.sources)},
+                {
+                    "rests on": f"{one.rows} published measurements",
+                    "sources": "\n".join(one.sources),
+                    "when left out": "\n".join(
+                        f"{e.fit} {e.precision}, device {e.device}, network {e.network}: "
+                        f"{e.within_20:.0%} of {e.count} within 20 %, "
+                        f"interval held {e.coverage:.0%}"
+                        for e in one.evidence
+                    ),
+                },
             )
             for one in predictions
         ),
@@ -122,7 +136,40 @@ def _estimate(one: Estimate) -> Markup:
     )
 
 
-def _network(one: _Executed | Estimate) -> str:
+def _state(when: str, state: PhoneState) -> Markup:
+    """What a phone or a board said of itself."""
+    heat = ", ".join(f"{name} {value:g}" for name, value in state.temperatures_c.items())
+    governors = sorted({core.governor for core in state.cores if core.governor})
+    return _facts(
+        when,
+        {
+            "taken": state.taken,
+            "device": f"{state.model} {state.soc} {state.build}".strip(),
+            "temperatures (°C)": heat,
+            "battery": ""
+            if state.battery_percent is None
+            else f"{state.battery_percent} %"
+            + ("" if state.battery_c is None else f", {state.battery_c:g} °C")
+            + (f", {state.powered}" if state.powered else ""),
+            "thermal status": "" if state.thermal_status is None else str(state.thermal_status),
+            "governor": ", ".join(governors),
+            "pinned to cores": ", ".join(map(str, state.pinned)) or state.pinning,
+        },
+    )
+
+
+def _program(one: ProgramProfile) -> Markup:
+    return _facts(
+        one.label,
+        {
+            "network": _network(one),
+            "program": f"{one.program}, sha256 {one.program_sha256}",
+            "sha256": one.sha256,
+        },
+    )
+
+
+def _network(one: _Executed | Estimate | ProgramProfile) -> str:
     height, width = one.resolution
     weights = "trained" if one.trained else "random"
     return f"{one.model}, {one.recipe}, {height} x {width} px, {weights} weights"

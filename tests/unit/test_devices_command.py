@@ -10,7 +10,7 @@ from edgese.__main__ import run
 
 
 @pytest.fixture
-def said(capsys):
+def said(capsys, nothing_attached):  # noqa: ARG001  # what it prints depends on it
     """Runs a command that ends well and gives what it printed."""
 
     def printed(*arguments):

@@ -13,10 +13,9 @@ from edgese.records.measurement import (
     LatencySummary,
     MeasurePlan,
     Profile,
-    ProfileFailure,
-    ProfileResult,
     Ratio,
 )
+from edgese.records.profile import ProfileFailure, ProfileResult
 from edgese.store import write_record
 
 INFO = DeviceInfo(
@@ -88,6 +87,7 @@ def measured(*labels, version="1.0", failed=()):
         if label != labels[0] and labels[0] in worked
     ]
     return ProfileResult(
+        device="host",
         plan=PLAN,
         profiles=tuple(profile(label, version) for label in worked),
         ratios=tuple(ratios),

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from edgese.measure.curves import cautions_of
+from edgese.records.binary import BinaryRun
 from edgese.records.emulation import Emulation, InstructionCounts
 from edgese.records.estimate import Estimate
 from edgese.records.interval import Interval
@@ -19,13 +20,17 @@ from edgese.records.measurement import (
     Launch,
     MeasurePlan,
     Profile,
+    Ratio,
+)
+from edgese.records.operators_time import OperatorKindTime, OperatorTime, OperatorTimes
+from edgese.records.prediction import Evidence, Prediction
+from edgese.records.profile import (
     ProfileFailure,
     ProfileResult,
-    Ratio,
+    ProgramProfile,
     Sweep,
     SweepArtifact,
 )
-from edgese.records.operators_time import OperatorKindTime, OperatorTime, OperatorTimes
 from edgese.records.sustained import RankSwap, SustainedCurve, SustainedResult
 from edgese.report import profile_page
 from edgese.report.figures import density
@@ -142,6 +147,7 @@ def result(*labels, **fields):
     caution = Caution(code="DRIFT", numbers={}, message="It became slower.", advice="Wait.")
     return ProfileResult(
         **{
+            "device": "host",
             "plan": MeasurePlan(threads=1),
             "profiles": tuple(
                 profile(label, 5.0 + number, (caution,)) for number, label in enumerate(labels)
@@ -268,21 +274,35 @@ def emulation(label, device="arm64-a76"):
     )
 
 
-class Forecast(msgspec.Struct):
-    """What a prediction looks like to the page."""
-
-    model: str = "efficientnet_b0"
-    device: str = "pixel8"
-    target: str = "tflite"
-    delegate: str = "cpu"
-    precision: str = "int8"
-    resolution: tuple[int, int] = (224, 224)
-    latency_ms: float = 6.1
-    interval: Interval = msgspec.field(
-        default_factory=lambda: Interval(low=4.2, high=9.0, confidence=0.9)
+def prediction():
+    return Prediction(
+        model="efficientnet_b0",
+        device="pixel8",
+        target="tflite",
+        delegate="cpu",
+        precision="int8",
+        threads=1,
+        resolution=(224, 224),
+        latency_ms=6.1,
+        interval=Interval(low=4.2, high=9.0, confidence=0.9),
+        rows=345,
+        evidence=(
+            Evidence(
+                fit="xnnpack-cpu",
+                precision="int8",
+                device="facts",
+                network="new",
+                count=41,
+                groups=6,
+                within_10=0.4,
+                within_20=0.7,
+                coverage=0.92,
+                spread=1.5,
+            ),
+        ),
+        sources=("https://example.org/table",),
+        cautions=("Nobody measured it.",),
     )
-    cautions: tuple[str, ...] = ("Nobody measured it.",)
-    sources: tuple[str, ...] = ("https://example.org/table",)
 
 
 def estimate(label):
@@ -314,7 +334,7 @@ def everything(label="out/a.tflite", other="out/b.tflite"):
     return profile_page(
         result(label, other),
         emulations=[emulation(label)],
-        predictions=[Forecast()],
+        predictions=[prediction()],
         estimates=[estimate(label)],
         operators=[timed(label), timed(other, unavailable="The wheel has no tracer.")],
         sustained=sustained(label, other),
@@ -441,7 +461,7 @@ def test_what_failed_is_told():
 
 
 def test_without_a_measurement_the_page_says_so():
-    text = Reader(profile_page(None, predictions=[Forecast()])).text
+    text = Reader(profile_page(None, predictions=[prediction()])).text
     assert "Nothing was measured." in text
     assert "measured on host" not in text
 
@@ -481,3 +501,39 @@ def test_figures_without_samples_are_drawn_without_a_shape():
     assert "6.70 ms" in page
     assert 'class="shape"' not in page
     assert "Over the time of the job" not in page
+
+
+def test_what_a_result_holds_of_other_sources_is_shown_with_the_reason():
+    absent = result(
+        profiles=(),
+        plan=None,
+        device="pixel8",
+        absence="pixel8 is not attached.",
+        emulations=(emulation("a"),),
+        predictions=(prediction(),),
+        notes=("Not predicted: b: no table reaches it.",),
+    )
+    page = profile_page(absent)
+    text = Reader(page).text
+    assert "<h1>What is known of pixel8</h1>" in page
+    assert "Not measured on the device: pixel8 is not attached." in text
+    assert "Not predicted: b: no table reaches it." in text
+    assert "74.0 M" in text
+    assert "70% of 41 within 20 %, interval held 92%" in text
+    assert 'class="source measured"' not in page
+
+
+def test_a_runtimes_own_program_is_told_apart():
+    program = ProgramProfile(
+        **{k: v for k, v in described("out/a.tflite").items() if k != "delegate"},
+        device="pixel8",
+        threads=1,
+        program="benchmark_model",
+        program_sha256="cd" * 32,
+        run=BinaryRun(tool="benchmark_model", delegate="gpu", count=50, mean_ms=4.25),
+    )
+    text = Reader(profile_page(result(profiles=(), plan=None, programs=(program,)))).text
+    assert "benchmark_model gpu" in text
+    assert "4.25 ms" in text
+    assert "cd" * 32 in text
+    assert "Nothing was measured." not in text
