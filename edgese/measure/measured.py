@@ -1,7 +1,6 @@
 """Measures artifacts on a device that can be reached."""
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -14,6 +13,7 @@ from edgese.devices.adb import AdbDevice
 from edgese.devices.ssh import SshDevice
 from edgese.errors import DeviceError
 from edgese.measure.cautions import cautions
+from edgese.measure.hearing import stages
 from edgese.measure.job import (
     RUNNER,
     RunArtifact,
@@ -36,6 +36,9 @@ from edgese.records.measurement import (
 )
 from edgese.records.phone import PhoneState
 from edgese.records.profile import ProfileFailure, ProfileResult
+
+# The name that `edgese.measure.api` knows it by.
+hearing = stages
 
 
 def measured(
@@ -63,7 +66,7 @@ def measured(
     threads = plan.threads or default_threads(info)
     plan = checked(msgspec.structs.replace(plan, threads=threads), info, len(artifacts))
     job = measuring_job(subjects, plan, RUNNER.read_bytes())
-    result = parsed(place.run(job, hearing(progress)), plan, len(subjects), info.name)
+    result = parsed(place.run(job, stages(progress)), plan, len(subjects), info.name)
     before, after = states(place)
     pairs = list(zip(subjects, result.artifacts, strict=True))
     profiles = tuple(
@@ -106,20 +109,6 @@ def states(place: Device) -> tuple[PhoneState | None, PhoneState | None]:
     if isinstance(place, AdbDevice | SshDevice):
         return place.before, place.after
     return None, None
-
-
-def hearing(progress: Progress | None) -> Callable[[str], None]:
-    """Passes the runner's news on; runtimes' own chatter between them is left out."""
-
-    def hear(line: str) -> None:
-        try:
-            news = json.loads(line)
-        except json.JSONDecodeError:
-            return
-        if progress is not None and isinstance(news, dict) and "stage" in news:
-            progress(news["stage"], news["fraction"])
-
-    return hear
 
 
 def _profile(
