@@ -43,6 +43,8 @@ def ratios(found: Sequence[Ratio], names: dict[str, str]) -> Markup:
     # Logarithmic, so that half as long is as far from 1 as twice as long.
     scale = Scale(min(edges) / 1.06, max(edges) * 1.06, logarithmic=True)
     one = svg.SIDE * scale.place(1.0)
+    # A sweep has a baseline in each of its groups.
+    several = len({ratio.baseline for ratio in found}) > 1
     drawn = []
     for ratio in found:
         low, middle, high = (
@@ -62,11 +64,11 @@ def ratios(found: Sequence[Ratio], names: dict[str, str]) -> Markup:
         )
         drawn.append(
             svg.row(
-                names.get(ratio.artifact, ratio.artifact),
+                _beside(ratio, names) if several else names.get(ratio.artifact, ratio.artifact),
                 plot,
                 f"{ratio.ratio:.3f}",
                 title=f"{ratio.artifact} beside {ratio.baseline}",
-                note="cannot be told apart" if open_ else told,
+                note=f"{told}: cannot be told apart" if open_ else told,
             )
         )
     return svg.rows(drawn, scale, "times")
@@ -141,6 +143,11 @@ def density(samples: Sequence[float], scale: Scale) -> list[float]:
     ]
     most = max(smooth)
     return [value / most for value in smooth]
+
+
+def _beside(ratio: Ratio, names: dict[str, str]) -> str:
+    baseline = names.get(ratio.baseline, ratio.baseline)
+    return f"{names.get(ratio.artifact, ratio.artifact)} beside {baseline}"
 
 
 def _edges(profile: Profile, samples: Sequence[float]) -> tuple[float, float]:

@@ -406,7 +406,7 @@ def test_folders_that_all_artifacts_share_are_left_out_of_names_but_not_of_prove
 
 def test_a_ratio_whose_interval_holds_one_says_so():
     page = profile_page(result("a", "b", "c"))
-    assert page.count("<small>cannot be told apart</small>") == 1
+    assert page.count("<small>0.900 to 1.300: cannot be told apart</small>") == 1
 
 
 def test_kinds_that_take_little_are_put_together():
@@ -537,3 +537,15 @@ def test_a_runtimes_own_program_is_told_apart():
     assert "4.25 ms" in text
     assert "cd" * 32 in text
     assert "Nothing was measured." not in text
+
+
+def test_ratios_of_a_sweep_name_the_baseline_of_their_group():
+    whole = result("a", "b", "c")
+    grouped = (
+        whole.ratios[0],
+        msgspec.structs.replace(whole.ratios[1], baseline="a (group 2)"),
+    )
+    text = Reader(profile_page(msgspec.structs.replace(whole, ratios=grouped))).text
+    assert "b beside a" in text
+    assert "c beside a (group 2)" in text
+    assert "beside a" not in Reader(profile_page(whole)).text
