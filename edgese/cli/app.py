@@ -6,6 +6,7 @@ import typer
 
 from edgese import __version__
 from edgese.cli import (
+    bundle,
     cache,
     convert,
     demo,
@@ -13,6 +14,7 @@ from edgese.cli import (
     doctor,
     emulator,
     evaluate,
+    importing,
     models,
     predict,
     profile,
@@ -55,6 +57,8 @@ app.command("quantize", epilog=quantize.EXAMPLE)(quantize.quantize)
 app.command("convert", epilog=convert.EXAMPLE)(convert.convert)
 app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command("profile", epilog=profile.EXAMPLE)(profile.profile)
+app.command("bundle", epilog=bundle.EXAMPLE)(bundle.bundle)
+app.command("import", epilog=importing.EXAMPLE)(importing.import_results)
 app.command("devices", epilog=devices.EXAMPLE)(devices.devices)
 app.command("predict", epilog=predict.EXAMPLE)(predict.predict)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)

@@ -7,7 +7,8 @@ from edgese.devices.adb_client import REMEDIES, AdbClient, Attached, Phone, serv
 from edgese.devices.android import properties
 from edgese.devices.remote import told
 from edgese.errors import DeviceAbsent, DeviceError, MissingDependency
-from edgese.records.device import DeviceFacts, recognised
+from edgese.records.device import DeviceFacts
+from edgese.records.recognition import recognised
 
 
 def find(client: AdbClient, facts: DeviceFacts | None, serial: str = "") -> Phone:

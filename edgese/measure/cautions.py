@@ -4,9 +4,11 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean, median
 from typing import Final
 
+from edgese.devices.android import throttling
 from edgese.measure.statistics import OUTLIER_SCORE, outliers, quantile, trend, two_modes
 from edgese.measure.summary import block_medians_ms
 from edgese.records.measurement import Block, Caution
+from edgese.records.phone import PhoneState
 
 # An application that starts and classifies one picture pays for the first run.
 SLOW_FIRST_RUN: Final = 2.0
@@ -37,6 +39,20 @@ def cautions(
         # A second mode looks like outliers of the first, and needs other advice.
         *(() if modes else _outliers(samples)),
         *_first_run_slow(first_run_ms, median(samples)),
+    )
+
+
+def phone_cautions(before: PhoneState | None, after: PhoneState | None) -> tuple[Caution, ...]:
+    """What a phone's own heat management says of a measurement."""
+    if before is None or after is None or not (said := throttling(before, after)):
+        return ()
+    return (
+        Caution(
+            code="THROTTLED",
+            numbers={"before": before.thermal_status or 0, "after": after.thermal_status or 0},
+            message=f"The phone slowed itself down meanwhile: {said}.",
+            advice="Let it cool down, out of its case and off the charger, and measure again.",
+        ),
     )
 
 

@@ -10,7 +10,8 @@ from edgese import catalog, project
 from edgese.devices import REACHABLE, TRANSPORTS, find_device, host, reachable
 from edgese.devices.ssh import SshDevice
 from edgese.errors import ConfigError, DeviceAbsent, DeviceError, InputError
-from edgese.records.device import DeviceFacts, recognised
+from edgese.records.device import DeviceFacts
+from edgese.records.recognition import recognised
 
 README = Path(__file__).parents[2] / "targets/devices/README.md"
 DEVICES = [catalog.device_facts(name) for name in catalog.device_names()]
