@@ -33,8 +33,8 @@ def cautions(
     samples = [sample / 1e6 for block in blocks for sample in block.samples_ns]
     modes = tuple(_bimodal(samples))
     return (
-        *_throttled(blocks, throttle_events),
-        *_drift(blocks),
+        *throttled(blocks, throttle_events),
+        *drift(blocks),
         *modes,
         # A second mode looks like outliers of the first, and needs other advice.
         *(() if modes else _outliers(samples)),
@@ -80,7 +80,8 @@ def _outliers(samples: Sequence[float]) -> Iterator[Caution]:
         )
 
 
-def _drift(blocks: Sequence[Block]) -> Iterator[Caution]:
+def drift(blocks: Sequence[Block]) -> Iterator[Caution]:
+    """Whether the blocks became steadily slower or faster."""
     if len(blocks) < DRIFT_BLOCKS:
         return
     found = trend(block_medians_ms(blocks))
@@ -121,7 +122,8 @@ def _bimodal(samples: Sequence[float]) -> Iterator[Caution]:
         )
 
 
-def _throttled(blocks: Sequence[Block], events: int | None) -> Iterator[Caution]:
+def throttled(blocks: Sequence[Block], events: int | None) -> Iterator[Caution]:
+    """Whether the processor was slowed down, as it counts or as its clock tells."""
     if events:
         yield Caution(
             code="THROTTLED",

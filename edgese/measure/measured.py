@@ -1,15 +1,16 @@
 """Measures artifacts on a device that can be reached."""
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from edgese.devices.adb import AdbDevice
 from edgese.devices.ssh import SshDevice
+from edgese.measure.hearing import stages
 from edgese.measure.job import (
     RUNNER,
+    Subject,
     measuring_job,
     parsed,
     subjects_of,
@@ -23,9 +24,12 @@ from edgese.records.measurement import (
 from edgese.records.phone import PhoneState
 from edgese.records.profile import ProfileResult
 
+# The name that `edgese.measure.api` knows it by.
+hearing = stages
+
 
 def measured(
-    artifacts: Sequence[Path],
+    artifacts: Sequence[Path | Subject],
     place: Device,
     *,
     plan: MeasurePlan,
@@ -35,7 +39,7 @@ def measured(
     """Measures latency and memory of artifacts in their real runtimes, in interleaved blocks.
 
     Args:
-        artifacts: paths of artifacts with their manifests; one may be there twice.
+        artifacts: paths of artifacts with their manifests, or subjects; one may be there twice.
         plan: with 0 threads: as many as `default_threads` says.
         name: of the device, as it was asked for; "" for its own.
 
@@ -49,7 +53,7 @@ def measured(
     threads = plan.threads or default_threads(info)
     plan = checked(msgspec.structs.replace(plan, threads=threads), info, len(artifacts))
     job = measuring_job(subjects, plan, RUNNER.read_bytes())
-    result = parsed(place.run(job, hearing(progress)), plan, len(subjects), info.name)
+    result = parsed(place.run(job, stages(progress)), plan, len(subjects), info.name)
     before, after = states(place)
     return profiles_of(subjects, result, plan, info, device=name, before=before, after=after)
 
@@ -59,17 +63,3 @@ def states(place: Device) -> tuple[PhoneState | None, PhoneState | None]:
     if isinstance(place, AdbDevice | SshDevice):
         return place.before, place.after
     return None, None
-
-
-def hearing(progress: Progress | None) -> Callable[[str], None]:
-    """Passes the runner's news on; runtimes' own chatter between them is left out."""
-
-    def hear(line: str) -> None:
-        try:
-            news = json.loads(line)
-        except json.JSONDecodeError:
-            return
-        if progress is not None and isinstance(news, dict) and "stage" in news:
-            progress(news["stage"], news["fraction"])
-
-    return hear

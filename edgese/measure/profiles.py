@@ -10,19 +10,17 @@ from edgese.errors import DeviceError
 from edgese.measure.cautions import cautions, phone_cautions
 from edgese.measure.job import (
     RunArtifact,
-    RunLaunch,
     RunResult,
     Subject,
     failure_message,
     launches_of,
 )
+from edgese.measure.launches import launch_of
 from edgese.measure.summary import ratio, summary
 from edgese.models.cost import cost
 from edgese.records.measurement import (
-    Block,
     Caution,
     DeviceInfo,
-    Launch,
     MeasurePlan,
     Profile,
 )
@@ -100,7 +98,7 @@ def _profile(
 ) -> Profile:
     manifest = subject.manifest
     told = launches_of(run, info.name)
-    launches = tuple(map(_launch, told))
+    launches = tuple(map(launch_of, told))
     blocks = tuple(chain.from_iterable(launch.blocks for launch in launches))
     latency = summary(blocks)
     first_run_ms = median(launch.first_run_ms for launch in launches)
@@ -133,24 +131,4 @@ def _profile(
         launches=launches,
         macs=counts.macs if counts else None,
         parameters=counts.parameters if counts else None,
-    )
-
-
-def _launch(told: RunLaunch) -> Launch:
-    return Launch(
-        import_ms=told.import_ns / 1e6,
-        load_ms=told.load_ns / 1e6,
-        first_run_ms=told.first_run_ns / 1e6,
-        memory_before_load_mb=told.memory_before_load_bytes / 2**20,
-        peak_memory_mb=told.peak_memory_bytes / 2**20,
-        peak_since_load=told.peak_since_load,
-        overhead_ns=told.overhead_ns,
-        blocks=tuple(
-            Block(
-                start_ms=block.start_ns / 1e6,
-                samples_ns=block.samples_ns,
-                frequency_mhz=block.frequency_mhz,
-            )
-            for block in told.blocks
-        ),
     )

@@ -129,11 +129,13 @@ class Block(Record, frozen=True):
         start_ms: since the job began.
         samples_ns: every inference in order: input handed over, executed, outputs read.
         frequency_mhz: of the fastest core right after; None where the machine does not tell.
+        temperature_c: of the hottest sensor right after; None where the machine does not tell.
     """
 
     start_ms: float
     samples_ns: tuple[int, ...]
     frequency_mhz: float | None = None
+    temperature_c: float | None = None
 
 
 class Launch(Record, frozen=True):

@@ -6,7 +6,7 @@ from edgese.records.base import Record
 from edgese.records.binary import BinaryRun
 from edgese.records.emulation import Emulation
 from edgese.records.estimate import Estimate
-from edgese.records.measurement import MeasurePlan, Profile, Ratio
+from edgese.records.measurement import DeviceInfo, MeasurePlan, Profile, Ratio
 from edgese.records.phone import PhoneState
 from edgese.records.prediction import Prediction
 
@@ -45,6 +45,31 @@ class ProgramProfile(Record, frozen=True):
     source: Literal["measured"] = "measured"
 
 
+class SweepArtifact(Record, frozen=True):
+    """An artifact that is measured in a sweep."""
+
+    label: str
+    sha256: str
+
+
+class Sweep(Record, frozen=True):
+    """How many artifacts are shared out over several jobs, and how far that is.
+
+    Attributes:
+        device: that the first group was measured on; a sweep is resumed on the same only.
+        groups: positions of the artifacts that are measured together. The first artifact is the
+            baseline of all ratios and leads every group.
+        done: groups that are measured, in this order.
+        runner_sha256: of the program that measures.
+    """
+
+    device: DeviceInfo
+    artifacts: tuple[SweepArtifact, ...]
+    groups: tuple[tuple[int, ...], ...]
+    done: int
+    runner_sha256: str
+
+
 class ProfileResult(Record, frozen=True):
     """All that could be said of artifacts on a device.
 
@@ -60,6 +85,9 @@ class ProfileResult(Record, frozen=True):
         estimates: of a compiler's own model of the device.
         notes: what could not be had, and why.
         before, after: a phone or a board around the measurement.
+        complete: False while groups of a sweep are missing.
+        sweep: where artifacts were measured in groups. The baseline has a profile for each group,
+            as in "a.tflite (group 2)", and ratios are told against the one of the same group.
     """
 
     device: str
@@ -77,4 +105,6 @@ class ProfileResult(Record, frozen=True):
     notes: tuple[str, ...] = ()
     before: PhoneState | None = None
     after: PhoneState | None = None
+    complete: bool = True
+    sweep: Sweep | None = None
     schema: int = PROFILE_SCHEMA

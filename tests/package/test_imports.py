@@ -16,7 +16,7 @@ HEAVY = ("torch", "coremltools", "onnx", "onnxruntime", "rich", "numpy", "PIL", 
 # From the rim inwards: a package may import from those that stand after it, never before.
 LAYERS = (
     ("cli",),
-    ("demonstration", "diagnosis"),
+    ("demonstration", "diagnosis", "report"),
     ("conversion", "evaluation", "measure", "prediction", "quantization", "training"),
     ("targets", "devices", "models", "data", "statistics", "store"),
     ("catalog", "project", "machine"),
