@@ -218,8 +218,13 @@ def _files(folder: Path) -> list[Path]:
 
 def write_record(record: Record, path: Path) -> None:
     """Writes a record as JSON, in one step."""
+    write_text(record.to_json() + "\n", path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Writes a text in one step."""
     with staging(path) as (partial,):
-        partial.write_text(record.to_json() + "\n", encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
 
 
 class _Versioned(msgspec.Struct):

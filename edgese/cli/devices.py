@@ -62,7 +62,7 @@ def _clean(device: str | None, serial: str, adb_server: str, address: str, *, js
     from edgese.devices import Reach, find_device
     from edgese.devices.adb import AdbDevice
     from edgese.devices.ssh import SshDevice
-    from edgese.measure.measured import hearing
+    from edgese.measure.hearing import stages
 
     if device is None:
         raise ConfigError("--clean needs a device.", hint="Name the phone or the board.")
@@ -75,7 +75,7 @@ def _clean(device: str | None, serial: str, adb_server: str, address: str, *, js
     place = find_device(device, Reach(serial=serial, adb_server=adb_server, address=address))
     assert isinstance(place, AdbDevice | SshDevice)  # noqa: S101  # as their transports say
     with ui.bars([]) as show:
-        removed = place.clean(hearing(lambda stage, fraction: show("clean", stage, fraction)))
+        removed = place.clean(stages(lambda stage, fraction: show("clean", stage, fraction)))
     if json:
         ui.echo_json({"device": device, "removed": removed})
         return

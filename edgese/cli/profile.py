@@ -6,8 +6,8 @@ from typing import Annotated, Final
 import typer
 
 from edgese import project
-from edgese.cli.parsing import resolution_of
-from edgese.records.measurement import MeasurePlan
+from edgese.cli.parsing import resolution_of, seconds_of
+from edgese.records.measurement import GROUP, MeasurePlan
 
 _PLAN: Final = MeasurePlan(threads=0)
 
@@ -85,9 +85,30 @@ def profile(
     min_time: Annotated[
         float, typer.Option(help="Seconds of inference of each artifact, at least.")
     ] = _PLAN.min_time_s,
-    out: Annotated[
-        Path | None, typer.Option(help="Also write the result, every sample in it, here.")
+    operators: Annotated[
+        bool,
+        typer.Option("--operators", help="Also tell what each operator takes (ONNX Runtime)."),
+    ] = False,
+    sustained: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Also run each artifact for so long without a pause, as in 10m."
+        ),
     ] = None,
+    group: Annotated[
+        int,
+        typer.Option(
+            min=2, help="Artifacts that are measured together at most; the first is in each group."
+        ),
+    ] = GROUP,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Also write the result, every sample in it, here, after each group."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the groups that --out lacks.")
+    ] = False,
+    html: Annotated[Path | None, typer.Option(help="Also write a page with figures here.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Measure artifacts in their real runtimes, on this host, a phone, a board; or emulated.
@@ -106,10 +127,13 @@ def profile(
     from edgese.devices import Reach
     from edgese.measure import api
     from edgese.measure.subjects import artifacts_of
-    from edgese.store import writable_file, write_record
+    from edgese.report import profile_page
+    from edgese.store import writable_file, write_record, write_text
 
-    if out is not None:
-        writable_file(out)
+    for file in (out, html):
+        if file is not None:
+            writable_file(file)
+    seconds = None if sustained is None else seconds_of(sustained)
     named = subjects or [project.subject(None)]
     with ui.bars([]) as show:
         artifacts = artifacts_of(
@@ -129,6 +153,11 @@ def profile(
             require_device=require_device,
             runner=runner,
             delegate=delegate,
+            operators=operators,
+            sustained_s=seconds,
+            group=group,
+            out=out,
+            resume=resume,
             threads=threads,
             launches=launches,
             blocks=blocks,
@@ -138,6 +167,8 @@ def profile(
         )
     if out is not None:
         write_record(result, out)
+    if html is not None:
+        write_text(profile_page(result), html)
     if json:
         ui.echo_json(result)
     else:

@@ -3,14 +3,17 @@
 from typing import TYPE_CHECKING
 
 from edgese.cli import ui
+from edgese.report.chart import Bar, bars
 
 if TYPE_CHECKING:
-    from edgese.records.emulation import Emulation
+    from edgese.records.emulation import Emulation, EmulationCaution
     from edgese.records.estimate import Estimate
-    from edgese.records.measurement import Profile
+    from edgese.records.measurement import Caution, Profile
+    from edgese.records.operators_time import OperatorTimes
     from edgese.records.phone import PhoneState
     from edgese.records.prediction import Prediction
     from edgese.records.profile import ProfileResult, ProgramProfile
+    from edgese.records.sustained import SustainedCaution, SustainedResult
 
 
 def show_result(result: "ProfileResult") -> None:
@@ -19,6 +22,10 @@ def show_result(result: "ProfileResult") -> None:
         ui.echo(f"NOT MEASURED on {result.device}: {result.absence}")
     if result.profiles:
         _measured(result)
+    for times in result.operators:
+        _operators(times)
+    if result.sustained is not None:
+        _sustained(result.sustained)
     if result.programs:
         _programs(result.programs)
     if result.emulations:
@@ -31,28 +38,37 @@ def show_result(result: "ProfileResult") -> None:
 
 
 def _notes(result: "ProfileResult") -> None:
-    for profile in result.profiles:
-        for caution in profile.cautions:
-            ui.note(f"{profile.label}: {caution.code}: {caution.message} {caution.advice}")
-    for emulation in result.emulations:
-        for warning in emulation.cautions:
-            ui.note(f"{emulation.label}: {warning.code}: {warning.message} {warning.advice}")
+    """What a reader should know, the cautions first."""
+    curves = result.sustained.curves if result.sustained else ()
+    said: list[tuple[str, Caution | EmulationCaution | SustainedCaution]] = [
+        *((one.label, caution) for one in result.profiles for caution in one.cautions),
+        *((one.label, caution) for one in result.emulations for caution in one.cautions),
+        *((one.label, caution) for one in curves for caution in one.cautions),
+    ]
+    for label, caution in said:
+        ui.note(f"{label}: {caution.code}: {caution.message} {caution.advice}")
     for prediction in result.predictions:
-        for said in prediction.cautions:
-            ui.note(f"{prediction.model} on {prediction.device}: {said}")
+        for sentence in prediction.cautions:
+            ui.note(f"{prediction.model} on {prediction.device}: {sentence}")
     for note in result.notes:
         ui.note(note)
-    labels = [one.label for one in result.profiles if not one.trained]
-    labels += [one.label for one in result.programs if not one.trained]
-    labels += [one.label for one in result.emulations if not one.trained]
-    labels += [one.label for one in result.estimates if not one.trained]
-    if labels:
+    if labels := _untrained(result):
         ui.note(
-            f"UNTRAINED: random weights in {', '.join(dict.fromkeys(labels))}: good for latency, "
-            "worthless for answers."
+            f"UNTRAINED: random weights in {', '.join(labels)}: good for latency, worthless for "
+            "answers."
         )
     for failure in result.failures:
         ui.note(f"{failure.label}: {failure.error}\n  {failure.hint}")
+
+
+def _untrained(result: "ProfileResult") -> tuple[str, ...]:
+    labels = [
+        *(one.label for one in result.profiles if not one.trained),
+        *(one.label for one in result.programs if not one.trained),
+        *(one.label for one in result.emulations if not one.trained),
+        *(one.label for one in result.estimates if not one.trained),
+    ]
+    return tuple(dict.fromkeys(labels))
 
 
 def _own_memory_mb(profile: "Profile") -> float:
@@ -113,6 +129,56 @@ def _measured(result: "ProfileResult") -> None:
                 for ratio in result.ratios
             ],
             left=2,
+        )
+
+    if len(profiles) > 1:
+        ui.echo(
+            bars(
+                [
+                    Bar(one.label, one.latency.p50_ms, one.latency.p50_ms, one.latency.p90_ms)
+                    for one in profiles
+                ],
+                unit="ms",
+            )
+        )
+        ui.echo("p50, and to p90")
+
+
+def _operators(times: "OperatorTimes") -> None:
+    """What each kind of operator takes, or why nobody knows."""
+    if times.unavailable:
+        ui.note(f"{times.label}: no times of operators: {times.unavailable}")
+        return
+    ui.echo(f"{times.label}: operators, recorded apart; their shares count, not their sum")
+    ui.table(
+        ("operator", "count", "mean", "share"),
+        [
+            (kind.operator, str(kind.count), f"{kind.mean_ms:.3f} ms", ui.percent(kind.share, 1))
+            for kind in times.kinds
+        ],
+    )
+
+
+def _sustained(result: "SustainedResult") -> None:
+    span = result.curves[0].span_s if result.curves else 0
+    ui.echo(f"without a pause, {result.seconds:g} s each, {result.threads} threads")
+    ui.table(
+        ("artifact", f"p50 of first {span:.0f} s", f"of last {span:.0f} s", "ratio", "fell off"),
+        [
+            (
+                curve.label,
+                f"{curve.first.p50_ms:.2f} ms",
+                f"{curve.last.p50_ms:.2f} ms",
+                f"{curve.ratio:.3f}",
+                "-" if curve.fell_off_s is None else f"after {curve.fell_off_s:.0f} s",
+            )
+            for curve in result.curves
+        ],
+    )
+    for swap in result.swaps:
+        ui.note(
+            f"{swap.behind} is slower than {swap.ahead} at first ({swap.first_ratio:.2f}), and "
+            f"faster in the end ({swap.last_ratio:.2f})."
         )
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -13,15 +14,21 @@ from edgese.devices import ANYHOW, Reach, find_device, vela
 from edgese.errors import ConfigError, DeviceAbsent, MissingDependency
 from edgese.measure import binaries
 from edgese.measure.emulation import emulated
+from edgese.measure.hearing import stages
 from edgese.measure.job import Subject, subjects_of
-from edgese.measure.measured import hearing, measured, states
+from edgese.measure.measured import states
+from edgese.measure.operators import operator_times
 from edgese.measure.plan import default_threads
 from edgese.measure.standing import stand_ins
+from edgese.measure.sustained import check_length, sustained
+from edgese.measure.swept import swept
 from edgese.protocols import Device, Progress
 from edgese.records.binary import BinaryRun
 from edgese.records.device import DeviceFacts
-from edgese.records.measurement import MeasurePlan
+from edgese.records.measurement import GROUP, MeasurePlan
 from edgese.records.profile import ProfileResult, ProgramProfile
+from edgese.records.sustained import SustainedResult
+from edgese.store import write_record
 
 _DEFAULTS: Final = MeasurePlan(threads=0)
 
@@ -34,6 +41,11 @@ def profile(
     require_device: bool = False,
     runner: Path | None = None,
     delegate: str = "",
+    operators: bool = False,
+    sustained_s: float | None = None,
+    group: int = GROUP,
+    out: Path | None = None,
+    resume: bool = False,
     threads: int | None = None,
     launches: int = _DEFAULTS.launches,
     blocks: int = _DEFAULTS.blocks,
@@ -61,6 +73,11 @@ def profile(
         require_device: nothing stands in for a device that is not there.
         runner: the runtime's own benchmark program for the device, instead of edgese's runner.
         delegate: that such a program is to use; "" for its default.
+        operators: also what each operator takes, where the runtime tells.
+        sustained_s: also runs each artifact for so long without a pause, to see how it goes on.
+        group: artifacts that are measured together at most, the first one among them each time.
+        out: where the result is written after each group, and now and then while it is sustained.
+        resume: goes on with the groups that ``out`` lacks.
         threads: for each runtime; None takes the physical cores, at most four.
         launches: new processes of each artifact, one after the other.
         blocks: of each artifact, over all its launches; a multiple of them.
@@ -79,6 +96,11 @@ def profile(
             none of the artifacts. Where it could measure some, the others are in ``failures``.
     """
     _check(artifacts, threads, runner, delegate)
+    if sustained_s is not None:
+        check_length(sustained_s)
+    if resume and out is None:
+        raise ConfigError("There is nothing to resume from.", hint="Give --out FILE as well.")
+    more = _More(operators=operators, sustained_s=sustained_s, out=out)
     plan = MeasurePlan(
         threads=threads or 0,
         launches=launches,
@@ -90,26 +112,79 @@ def profile(
         timeout_s=timeout_s,
     )
     if not isinstance(device, str):
-        return measured(artifacts, device, plan=plan, progress=progress)
+        found = swept(
+            artifacts, device, plan, size=group, out=out, resume=resume, progress=progress
+        )
+        return _with_more(found, artifacts, device, threads, more, progress)
     facts = catalog.device_facts(device)
     if facts.transport in ("qemu", "vela"):
-        if runner is not None:
+        if runner is not None or more.asked:
             raise ConfigError(
-                f"{facts.title} runs no program of yours.",
-                hint="Leave --runner out, or name a device.",
+                f"{facts.title} runs no program of yours, and has no times.",
+                hint="Leave --runner, --operators and --sustained out, or name another device.",
             )
         return _computed(artifacts, facts, threads or 1, timeout_s, progress)
     try:
         place = find_device(device, reach._replace(threads=threads or reach.threads))
     except (DeviceAbsent, MissingDependency) as error:
-        if require_device or runner is not None:
+        # What was asked for beyond latency can only be had on the device.
+        if require_device or runner is not None or more.asked:
             raise
         return stand_ins(
             artifacts, facts, error, threads=threads, timeout_s=timeout_s, progress=progress
         )
     if runner is not None:
         return _by_program(artifacts, place, runner, delegate, plan, device, progress)
-    return measured(artifacts, place, plan=plan, name=device, progress=progress)
+    found = swept(
+        artifacts, place, plan, name=device, size=group, out=out, resume=resume, progress=progress
+    )
+    return _with_more(found, artifacts, place, threads, more, progress)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _More:
+    """What was asked for beside latency."""
+
+    operators: bool
+    sustained_s: float | None
+    out: Path | None
+
+    @property
+    def asked(self) -> bool:
+        return self.operators or self.sustained_s is not None
+
+
+def _with_more(
+    found: ProfileResult,
+    artifacts: Sequence[Path],
+    place: Device,
+    threads: int | None,
+    more: _More,
+    progress: Progress | None,
+) -> ProfileResult:
+    """The result with operators' times, and with how latency goes on; after the timed blocks."""
+    if more.operators:
+        told = tuple(
+            operator_times(artifact, place, threads=threads, progress=progress)
+            for artifact in artifacts
+        )
+        found = msgspec.structs.replace(found, operators=told)
+    if more.sustained_s is None:
+        return found
+
+    def save(curve: SustainedResult) -> None:
+        if more.out is not None:
+            write_record(msgspec.structs.replace(found, sustained=curve), more.out)
+
+    curve = sustained(
+        artifacts,
+        place,
+        seconds=more.sustained_s,
+        threads=threads,
+        save=save,
+        progress=progress,
+    )
+    return msgspec.structs.replace(found, sustained=curve)
 
 
 def _check(
@@ -175,7 +250,7 @@ def _by_program(
             warmup_runs=plan.warmup_runs,
             timeout_s=plan.timeout_s,
         )
-        outcome = place.run(job, hearing(progress))
+        outcome = place.run(job, stages(progress))
         run = binaries.parsed_run(
             program, outcome, delegate=delegate, device=device, warmup_runs=plan.warmup_runs
         )

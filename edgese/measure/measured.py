@@ -24,9 +24,6 @@ from edgese.records.measurement import (
 from edgese.records.phone import PhoneState
 from edgese.records.profile import ProfileResult
 
-# The name that `edgese.measure.api` knows it by.
-hearing = stages
-
 
 def measured(
     artifacts: Sequence[Path | Subject],

@@ -23,9 +23,10 @@ from edgese.records.measurement import (
     DeviceInfo,
     MeasurePlan,
     Profile,
+    ProfileFailure,
 )
 from edgese.records.phone import PhoneState
-from edgese.records.profile import ProfileFailure, ProfileResult
+from edgese.records.profile import ProfileResult
 
 
 def profiles_of(

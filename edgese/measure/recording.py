@@ -23,8 +23,7 @@ from edgese.measure.job import RunFailure, RunLaunch, Subject, failure_message
 from edgese.measure.launches import launch_of
 from edgese.measure.summary import summary
 from edgese.records.base import Record
-from edgese.records.measurement import DeviceInfo
-from edgese.records.profile import ProfileFailure
+from edgese.records.measurement import DeviceInfo, ProfileFailure
 from edgese.records.sustained import SustainedCurve, SustainedResult
 
 _SAVE_EVERY_S: Final = 30.0

@@ -28,6 +28,9 @@ FEWEST_WINDOWS: Final = 6
 # Loading, and the last window, are not in the time that is asked for.
 _ALLOWANCE_S: Final = 900.0
 
+# Long enough for a median, short enough to see a phone fall off.
+WINDOW_S: Final = 5.0
+
 
 def sustained(
     artifacts: Sequence[Path | Subject],
@@ -35,7 +38,7 @@ def sustained(
     *,
     seconds: float,
     threads: int | None = None,
-    window_s: float = 5.0,
+    window_s: float = WINDOW_S,
     rest_s: float = 60.0,
     warmup_runs: int = 3,
     save: Save | None = None,
@@ -172,6 +175,15 @@ def _check(
             "be.",
             hint="Give windows of more than 0 s, a rest of 0 s or more, and 1 run or more.",
         )
+    check_length(seconds, window_s)
+
+
+def check_length(seconds: float, window_s: float = WINDOW_S) -> None:
+    """Refuses a time in which no curve shows.
+
+    Raises:
+        ConfigError: as said.
+    """
     # Six windows of 0.05 s are more than 0.3 s in binary.
     if not seconds * (1 + 1e-9) >= FEWEST_WINDOWS * window_s:
         raise ConfigError(

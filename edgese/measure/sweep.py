@@ -30,11 +30,11 @@ from edgese.records.measurement import (
     DeviceInfo,
     MeasurePlan,
     Profile,
+    ProfileFailure,
 )
-from edgese.records.profile import ProfileFailure, ProfileResult, Sweep, SweepArtifact
+from edgese.records.profile import ProfileResult, Sweep, SweepArtifact
 from edgese.store import read_record
 
-DEFAULT_SIZE: Final = 4
 _REMAKE: Final = "edgese profile ARTIFACT... --out FILE"
 # What changes from minute to minute on one machine, and so tells nothing about which it is.
 _PASSING: Final = {"load_average"}

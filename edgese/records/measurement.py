@@ -1,6 +1,6 @@
 """What measuring is asked for, what a device runs, and what comes back."""
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -11,6 +11,9 @@ Source = Literal["measured", "emulated", "predicted", "estimated"]
 CautionCode = Literal[
     "FIRST_RUN_SLOW", "OUTLIERS", "THROTTLED", "DRIFT", "BIMODAL", "EMULATED", "PREDICTED"
 ]
+
+# Artifacts that are measured together at most: all of a group are loaded at the same time.
+GROUP: Final = 4
 
 
 class MeasurePlan(Record, frozen=True):
@@ -236,3 +239,12 @@ class Ratio(Record, frozen=True):
     interval: Interval
     launches: int
     rounds: int
+
+
+class ProfileFailure(Record, frozen=True):
+    """An artifact that could not be measured while others were."""
+
+    label: str
+    error: str
+    hint: str
+    exit_code: int

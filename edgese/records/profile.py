@@ -6,20 +6,19 @@ from edgese.records.base import Record
 from edgese.records.binary import BinaryRun
 from edgese.records.emulation import Emulation
 from edgese.records.estimate import Estimate
-from edgese.records.measurement import DeviceInfo, MeasurePlan, Profile, Ratio
+from edgese.records.measurement import (
+    DeviceInfo,
+    MeasurePlan,
+    Profile,
+    ProfileFailure,
+    Ratio,
+)
+from edgese.records.operators_time import OperatorTimes
 from edgese.records.phone import PhoneState
 from edgese.records.prediction import Prediction
+from edgese.records.sustained import SustainedResult
 
 PROFILE_SCHEMA = 2
-
-
-class ProfileFailure(Record, frozen=True):
-    """An artifact that could not be measured while others were."""
-
-    label: str
-    error: str
-    hint: str
-    exit_code: int
 
 
 class ProgramProfile(Record, frozen=True):
@@ -84,6 +83,8 @@ class ProfileResult(Record, frozen=True):
         emulations: on an emulated processor with the same instructions as its fastest cores.
         estimates: of a compiler's own model of the device.
         notes: what could not be had, and why.
+        operators: what each operator takes, where it was asked for.
+        sustained: how latency went on without a pause, where it was asked for.
         before, after: a phone or a board around the measurement.
         complete: False while groups of a sweep are missing.
         sweep: where artifacts were measured in groups. The baseline has a profile for each group,
@@ -102,6 +103,8 @@ class ProfileResult(Record, frozen=True):
     emulations: tuple[Emulation, ...] = ()
     predictions: tuple[Prediction, ...] = ()
     estimates: tuple[Estimate, ...] = ()
+    operators: tuple[OperatorTimes, ...] = ()
+    sustained: SustainedResult | None = None
     notes: tuple[str, ...] = ()
     before: PhoneState | None = None
     after: PhoneState | None = None

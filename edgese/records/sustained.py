@@ -7,9 +7,9 @@ from edgese.records.measurement import (
     DeviceInfo,
     LatencySummary,
     Launch,
+    ProfileFailure,
     Source,
 )
-from edgese.records.profile import ProfileFailure
 
 SustainedCautionCode = Literal[
     "THROTTLED", "DRIFT", "FELL_OFF", "INTERRUPTED", "WARM_START", "CAUSE_UNKNOWN"

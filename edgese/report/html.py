@@ -38,12 +38,15 @@ def profile_page(
 
     Args:
         result: None where there are only other records.
-        emulations, predictions, estimates: beside those that the result holds itself.
+        emulations, predictions, estimates, operators: beside those that the result holds itself.
+        sustained: where the result holds none.
     """
     if result is not None:
         emulations = (*result.emulations, *emulations)
         predictions = (*result.predictions, *predictions)
         estimates = (*result.estimates, *estimates)
+        operators = (*result.operators, *operators)
+        sustained = sustained or result.sustained
     named = _names(result, emulations, estimates, operators, sustained)
     content = joined(
         _heading(result, sustained),

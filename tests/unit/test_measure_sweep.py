@@ -13,9 +13,10 @@ from edgese.records.measurement import (
     LatencySummary,
     MeasurePlan,
     Profile,
+    ProfileFailure,
     Ratio,
 )
-from edgese.records.profile import ProfileFailure, ProfileResult
+from edgese.records.profile import ProfileResult
 from edgese.store import write_record
 
 INFO = DeviceInfo(
