@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edgese.evaluation.api import classify, evaluate
     from edgese.evaluation.comparison import agreement
     from edgese.evaluation.subjects import find_subject
+    from edgese.inspection.api import inspect
     from edgese.measure.api import profile
     from edgese.models.builder import build
     from edgese.models.cost import cost
@@ -47,6 +48,7 @@ __all__ = [
     "evaluate",
     "find_model",
     "find_subject",
+    "inspect",
     "load_network",
     "profile",
     "quantize",
@@ -70,6 +72,7 @@ _HOMES = {
     "evaluate": "edgese.evaluation.api",
     "find_model": "edgese.models.registry",
     "find_subject": "edgese.evaluation.subjects",
+    "inspect": "edgese.inspection.api",
     "load_network": "edgese.models.weights",
     "profile": "edgese.measure.api",
     "quantize": "edgese.quantization.api",

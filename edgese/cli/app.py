@@ -13,6 +13,7 @@ from edgese.cli import (
     doctor,
     emulator,
     evaluate,
+    inspect,
     models,
     profile,
     quantize,
@@ -53,6 +54,7 @@ app.command("train", epilog=train.EXAMPLE)(train.train)
 app.command("quantize", epilog=quantize.EXAMPLE)(quantize.quantize)
 app.command("convert", epilog=convert.EXAMPLE)(convert.convert)
 app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
+app.command("inspect", epilog=inspect.EXAMPLE)(inspect.inspect)
 app.command("profile", epilog=profile.EXAMPLE)(profile.profile)
 app.command("devices", epilog=devices.EXAMPLE)(devices.devices)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
