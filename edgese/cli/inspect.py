@@ -22,14 +22,14 @@ def inspect(
         typer.Option(
             help="One alone: xnnpack, gpu or ethos-u for TFLite; vulkan or coreml for ExecuTorch; "
             "nnapi, coreml or coreml-neuralnetwork for ONNX Runtime; neural-engine for Core ML; or "
-            "another of `targets/`.  [default: the artifact's own, and all that can be asked here]"
+            "another that `targets/` has.  [default: its own, and all that can be asked here]"
         ),
     ] = "",
     vulkan: Annotated[
         str,
         typer.Option(
-            help="Driver that TFLite's GPU delegate is asked on: swiftshader, lavapipe (fp16, as on "
-            "phones) or system (this machine's GPU).  [default: the first that is there]"
+            help="Driver that TFLite's GPU delegate is asked on: swiftshader, lavapipe (fp16, as "
+            "phones have) or system (this machine's GPU).  [default: the first that is there]"
         ),
     ] = "",
     drift: Annotated[
@@ -44,10 +44,10 @@ def inspect(
 ) -> None:
     """Show an artifact's operators, what delegates take of them, and why the rest is left out.
 
-    Every answer says what it rests on: asked (the delegate, its partitioner or its compiler answered
-    here), read (the file tells), checked (a tool of the runtime held it against lists), documented
-    (what is published). The GPU delegate is TFLite's own; where there is no GPU it runs on a
-    software one (edgese emulator setup --gpu-only), whose times mean nothing and are not told.
+    Every answer says what it rests on: asked (the delegate, its partitioner or its compiler
+    answered here), read (the file tells), checked (a tool of the runtime held it against lists),
+    documented (what is published). The GPU delegate is TFLite's own; where there is no GPU it runs
+    on a software one (edgese emulator setup --gpu-only), whose times mean nothing and are not told.
     """
     from edgese.cli import ui
     from edgese.inspection.api import inspect as run
@@ -109,7 +109,13 @@ def _show_left_out(delegates: "tuple[DelegateReport, ...]") -> None:
     ui.table(
         ("left out by", "operator", "code", "reason", "count"),
         [
-            (title, one.operator, one.code, one.reason, "?" if one.count is None else str(one.count))
+            (
+                title,
+                one.operator,
+                one.code,
+                one.reason,
+                "?" if one.count is None else str(one.count),
+            )
             for title, one in rows
         ],
         left=4,

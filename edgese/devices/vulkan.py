@@ -1,9 +1,9 @@
 """Software GPUs: Vulkan drivers that compute on the processor, so that a GPU delegate can be asked.
 
 What a GPU delegate takes, and what its arithmetic does to the numbers, do not hang on the hardware;
-its times do, and are never reported. SwiftShader computes in fp32 and is quick to start; lavapipe has
-fp16 shaders as phones have, from Mesa 25 on. Both come from Debian 12's packages: the first from
-"chromium-common", the second from "mesa-vulkan-drivers" of its backports.
+its times do, and are never reported. SwiftShader computes in fp32 and is quick to start; lavapipe
+has fp16 shaders as phones have, from Mesa 25 on. Both come from Debian 12's packages: the first
+from "chromium-common", the second from "mesa-vulkan-drivers" of its backports.
 """
 
 import hashlib
@@ -39,7 +39,9 @@ _MESA: Final = Path("/usr/share/vulkan/icd.d")
 _ALONE: Final = ("chromium-common",)
 _PACKAGES: Final = ("mesa-vulkan-drivers", "libvulkan1")
 _FROM_CHROMIUM: Final = re.compile(r"/chromium/(libvk_swiftshader\.so|libvulkan\.so\.1)$")
-_FROM_MESA: Final = re.compile(r"/lib/[^/]+/lib(?!vulkan_|VkLayer)[^/]+\.so[.\d]*$|/libvulkan_lvp\.so$")
+_FROM_MESA: Final = re.compile(
+    r"/lib/[^/]+/lib(?!vulkan_|VkLayer)[^/]+\.so[.\d]*$|/libvulkan_lvp\.so$"
+)
 # Every system that has dpkg has these, and its own programs must find its own.
 _AT_HAND: Final = (
     *("gcc-12-base", "libc6", "libgcc-s1", "libstdc++6", "libzstd1"),

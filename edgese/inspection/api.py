@@ -1,10 +1,9 @@
 """Inspects artifacts: the one entry point for the command and for Python."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from edgese import __version__
 from edgese.catalog import target_facts
@@ -19,6 +18,9 @@ from edgese.records.target import DelegateFacts, TargetFacts
 from edgese.store import read_manifest
 from edgese.targets import target_module
 from edgese.targets.requests import check_runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # What can be asked here beyond the delegate that an artifact was made for, in the order of the
 # table.
@@ -70,7 +72,12 @@ def inspect(
     done: list[DelegateReport] = []
     skipped: list[NotAsked] = []
     for index, name in enumerate(names):
-        tell(f"look at {name}", (index + 0.5) / len(names))
+        tell(f"look at {name}", index / len(names))
+        known = source.facts_of(name)
+        if not delegate and name != manifest.delegate and _excluded(known, manifest):
+            why = f"{known.title} executes {', '.join(known.precisions)}."
+            skipped.append(NotAsked(delegate=name, reason=why))
+            continue
         try:
             done.append(
                 _reported(
@@ -162,7 +169,7 @@ def _reported(
             else target_module(target).inspect(source.path, name)
         )
         return reports.own(target, facts, found, _answered_by(target, facts))
-    if name not in ASKABLE.get(target, ()) or _excluded(target, facts, manifest):
+    if name not in ASKABLE.get(target, ()) or _excluded(facts, manifest):
         return reports.published(
             target, facts, source.nodes(), source.found.operators, manifest.recipe.precision
         )
@@ -185,10 +192,9 @@ def _reported(
     return asked[name]()
 
 
-def _excluded(target: str, facts: DelegateFacts, manifest: Manifest) -> bool:
-    """Whether the artifact's precision alone excludes a delegate, so that nothing is to be asked."""
-    precision = manifest.recipe.precision
-    return target == "tflite" and bool(facts.precisions) and precision not in facts.precisions
+def _excluded(facts: DelegateFacts, manifest: Manifest) -> bool:
+    """Whether the artifact's precision alone excludes a delegate."""
+    return bool(facts.precisions) and manifest.recipe.precision not in facts.precisions
 
 
 def _answered_by(target: str, facts: DelegateFacts) -> str:

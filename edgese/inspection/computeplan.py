@@ -25,7 +25,9 @@ _UNITS: Final = {
     "MLCPUComputeDevice": "cpu",
 }
 _CONSTANTS: Final = ("const", "constexpr_")
-_OF_THIS_MAC: Final = "An iPhone's plan may be another: it is made on the device that loads the model."
+_OF_THIS_MAC: Final = (
+    "An iPhone's plan may be another: it is made on the device that loads the model."
+)
 
 
 def asked(artifact: Path) -> DelegateReport:
@@ -36,8 +38,8 @@ def asked(artifact: Path) -> DelegateReport:
     """
     if coreml.unavailable():
         raise DeviceError(
-            "Which operators the Neural Engine takes is told by Core ML's compute plan, which needs "
-            "a Mac.",
+            "Which operators the Neural Engine takes is told by Core ML's compute plan, which "
+            "needs a Mac.",
             hint="Inspect it on a Mac with macOS 14.4 or newer, or look at Xcode's performance "
             "report of the package.",
         )
@@ -98,7 +100,9 @@ def report(nodes: Sequence[Node], units: Sequence[str], by: str) -> DelegateRepo
         partitions=len(groups),
         partition_sizes=tuple(map(len, groups)),
         left_out=tuple(
-            left_out("coreml", NEURAL_ENGINE, operator, count, "OUTSIDE", f"Core ML prefers: {unit}")
+            left_out(
+                "coreml", NEURAL_ENGINE, operator, count, "OUTSIDE", f"Core ML prefers: {unit}"
+            )
             for (operator, unit), count in sorted(kinds.items())
         ),
         notes=(_OF_THIS_MAC,),

@@ -248,6 +248,6 @@ def _run(folder: Path, driver: vulkan.Driver) -> str:
     )
     lines = outcome.stderr.strip().splitlines()
     raise DeviceError(
-        f"LiteRT's GPU delegate {how} on {driver.name}: {lines[-1] if lines else 'it said nothing'}",
+        f"LiteRT's GPU delegate {how} on {driver.name}: {lines[-1] if lines else 'no word'}",
         hint="Another driver may carry it: `--vulkan swiftshader` or `--vulkan lavapipe`.",
     )

@@ -1,4 +1,4 @@
-"""LiteRT's GPU delegate in a process of its own: ``python -m edgese.inspection.gpu_process FOLDER``.
+"""LiteRT's GPU delegate in a process: ``python -m edgese.inspection.gpu_process FOLDER``.
 
 It logs what it refuses to standard error, and a driver may take the process with it. The folder has
 `JOB`, and `PICTURES` where the arithmetic is wanted too; `ANSWER` and `LOGITS` are written into it.

@@ -4,11 +4,13 @@ A .pte file is lowered for one delegate already. So the network is built again f
 random weights, which do not matter to what a delegate takes, and lowered for the other one.
 """
 
+import io
 import logging
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,9 +46,7 @@ def unaskable(manifest: Manifest) -> str:
     return ""
 
 
-def asked(
-    manifest: Manifest, facts: DelegateFacts, *, progress: Progress
-) -> DelegateReport:
+def asked(manifest: Manifest, facts: DelegateFacts, *, progress: Progress) -> DelegateReport:
     """What a partitioner of ExecuTorch takes of the model of an artifact.
 
     Args:
@@ -196,13 +196,17 @@ def _heard() -> Iterator[list[str]]:
             lines.append(record.getMessage())
 
     listener = Listener(logging.INFO)
-    root, coreml = logging.getLogger(), logging.getLogger("executorch.backends.apple.coreml")
-    before = root.level, root.handlers[:], coreml.level
+    root, torch = logging.getLogger(), logging.getLogger("torch")
+    before = root.level, root.handlers[:], torch.level
     root.setLevel(logging.INFO)
     root.handlers[:] = [listener]
+    # It writes to the screen itself, and says nothing here that matters.
+    torch.setLevel(logging.ERROR)
     try:
-        yield lines
+        with redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield lines
     finally:
         root.setLevel(before[0])
         root.handlers[:] = before[1]
-        coreml.setLevel(before[2])
+        torch.setLevel(before[2])

@@ -2,7 +2,10 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final
+
+import msgspec
 
 from edgese.inspection.pieces import Node, counted_without, counts, pieces
 from edgese.inspection.rules import Cause, left_out
@@ -12,6 +15,9 @@ from edgese.records.target import DelegateFacts
 
 # What targets say of operators that a delegate takes and computes in floats among integers.
 _FLOATS: Final = "in float"
+_UNPUBLISHED: Final = (
+    "Nobody publishes which operators it takes; only the delegate itself can tell."
+)
 _CONDITIONS: Final = (
     "An operator that is listed may stay outside all the same: of shapes, types and attributes the "
     "runtime decides."
@@ -86,17 +92,19 @@ def published(
         operators: how many there are of each kind.
     """
     total = sum(operators.values())
-    report = {
-        "delegate": facts.name,
-        "title": facts.title,
-        "basis": "documented",
-        "by": facts.source,
-        "operators": total,
-    }
+    empty = DelegateReport(
+        delegate=facts.name,
+        title=facts.title,
+        basis="documented",
+        by=facts.source,
+        operators=total,
+        taken=None,
+        partitions=None,
+    )
     if facts.precisions and precision not in facts.precisions:
         said = f"it executes {', '.join(facts.precisions)}, and this is {precision}"
-        return DelegateReport(
-            **report,
+        return msgspec.structs.replace(
+            empty,
             taken=0,
             partitions=0,
             left_out=tuple(
@@ -105,17 +113,16 @@ def published(
             ),
         )
     if not facts.operators:
-        note = "Nobody publishes which operators it takes; only the delegate itself can tell."
-        return DelegateReport(**report, taken=None, partitions=None, notes=(note,))
-    missing = {
+        return msgspec.structs.replace(empty, notes=(_UNPUBLISHED,))
+    missing: dict[str, tuple[Cause, str]] = {
         operator: ("OP-UNSUPPORTED", "it is not in the published list")
         for operator in operators
         if operator not in facts.operators
     }
     if nodes is None:
         lost = sum(operators[operator] for operator in missing)
-        return DelegateReport(
-            **report,
+        return msgspec.structs.replace(
+            empty,
             taken=total - lost,
             partitions=None if missing else 1,
             partition_sizes=() if missing else (total,),
@@ -126,8 +133,8 @@ def published(
             notes=(_CONDITIONS,),
         )
     groups = pieces(nodes, [node.operator not in missing for node in nodes])
-    return DelegateReport(
-        **report,
+    return msgspec.structs.replace(
+        empty,
         taken=sum(map(len, groups)),
         partitions=len(groups),
         partition_sizes=tuple(map(len, groups)),
@@ -143,7 +150,7 @@ def largest_piece(
     refused: Mapping[str, str],
     taken: int,
     by: str,
-    arguments: "frozenset[str]" = frozenset(),
+    arguments: AbstractSet[str] = frozenset(),
 ) -> DelegateReport:
     """A delegate that executes the largest piece alone, and told kinds and a number.
 
@@ -165,7 +172,9 @@ def largest_piece(
     known = len(chosen) == taken
     if known:
         rest = Counter(nodes[i].operator for group in groups if group is not chosen for i in group)
-        said = f"it executes one piece of {taken} operators; these are in the {len(groups) - 1} others"
+        said = (
+            f"it executes one piece of {taken} operators; these are in the {len(groups) - 1} others"
+        )
         left = (
             *refusals(target, facts.name, nodes, told),
             *(

@@ -1,7 +1,7 @@
 """Why operators are left out: stable codes, and advice. Pure.
 
-A code is ``<format>-<delegate>-<cause>``. The cause is one of `CAUSES`, or the operator's name where
-there is advice for just this operator. Codes are never reused for something else.
+A code is ``<format>-<delegate>-<cause>``. The cause is one of `CAUSES`, or the operator's name
+where there is advice for just this operator. Codes are never reused for something else.
 """
 
 import re
@@ -32,9 +32,9 @@ CAUSES: Final[dict[Cause, str]] = {
 }
 
 _HARD_SIGMOID: Final = (
-    "Give the gates a sigmoid (gate = \"sigmoid\" in the spec) and train them, which delegates take "
-    "nearly everywhere; or take the recipe int8, which writes a hard-sigmoid as a convolution and a "
-    "clamp."
+    'Give the gates a sigmoid (gate = "sigmoid" in the spec) and train them: delegates take it '
+    "nearly everywhere. Or take the recipe int8, which writes a hard-sigmoid as a convolution and "
+    "a clamp."
 )
 _HARD_SWISH: Final = (
     'Take SiLU or ReLU6 (activation = "silu" or "relu6" in the spec) and train the network again.'
@@ -51,6 +51,10 @@ _INTEGERS: Final = (
     "This delegate computes no integer graphs in this format: give it the recipe fp32 or fp16, or "
     "convert for a target that has it with integers."
 )
+_ENDS: Final = (
+    "`edgese convert --io int8` leaves quantizing the input and dequantizing the output to whoever "
+    "calls the artifact."
+)
 # By the operator's name in letters and digits alone.
 _ADVICE: Final = {
     "HARDSIGMOID": _HARD_SIGMOID,
@@ -60,6 +64,8 @@ _ADVICE: Final = {
     "CAST": _CAST,
     "TODIMORDERCOPY": _CAST,
     "TOCOPY": _CAST,
+    "QUANTIZE": _ENDS,
+    "DEQUANTIZE": _ENDS,
     "QUANTIZELINEAR": _INTEGERS,
     "DEQUANTIZELINEAR": _INTEGERS,
     "ERF": "Take the GELU that is made with tanh, or another activation.",

@@ -1,7 +1,7 @@
 """Asks ONNX Runtime's own check for phones how NNAPI and Core ML would divide a graph.
 
-It does what the providers' partitioning does, on a graph after the basic optimizations, by the lists
-of operators that come with the package. Conditions on attributes it tells and does not check.
+It does what the providers' partitioning does, on a graph after the basic optimizations, by the
+lists of operators that come with the package. Conditions on attributes it tells and does not check.
 Source: onnxruntime 1.31.0, tools/mobile_helpers/usability_checker.py.
 """
 
@@ -102,6 +102,6 @@ def _uncounted(delegate: str, what: str, count: int) -> list[LeftOut]:
 
 
 def _caveat(line: str) -> str:
-    """ "ai.onnx:Conv:Only 2D Conv is supported." with the operator's name in front alone."""
+    """A line such as "ai.onnx:Conv:Only 2D Conv is supported." without the namespace."""
     _, name, text = line.split(":", 2)
     return f"{name}: {text.strip().rstrip('.')}."

@@ -1,4 +1,4 @@
-"""What delegates make of an artifact: what they take, in how many pieces, and what they leave out."""
+"""What delegates make of an artifact: what they take, in how many pieces, what they leave out."""
 
 from typing import Literal
 

@@ -158,9 +158,8 @@ def extract(package: Path, wanted: re.Pattern[str], folder: Path) -> list[str]:
     Returns:
         The names of what was taken.
     """
-    with subprocess.Popen(
-        ["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE
-    ) as unpacker:
+    command = ["dpkg-deb", "--fsys-tarfile", str(package)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as unpacker:
         assert unpacker.stdout is not None  # noqa: S101 - a pipe was asked for
         taken = []
         with tarfile.open(fileobj=unpacker.stdout, mode="r|") as archive:
@@ -257,7 +256,9 @@ def _configured(folder: Path, architecture: str) -> Path:
         (own / "status").write_bytes(b"")
         (own / "sources.list").write_text(sources(MIRROR, architecture), encoding="ascii")
         config = own / "apt.conf"
-        config.write_text(settings(own, _run(["apt-config", "dump"]), architecture), encoding="utf-8")
+        config.write_text(
+            settings(own, _run(["apt-config", "dump"]), architecture), encoding="utf-8"
+        )
     return config
 
 
