@@ -37,12 +37,16 @@ if TYPE_CHECKING:
 TIMEOUT_S: Final = 1800
 _ADAPTER: Final = re.compile(r"Selected adapter: (?P<name>.+?), arch=")
 _NONE: Final = "No adapters found"
+_IMPATIENT: Final = "Failed to lock custom tensor buffer"
+_MORE_TRIES: Final = 4
 _REFUSED: Final = re.compile(
     r"Following operations are not supported by GPU delegate:\n(?P<kinds>.*?)\n"
     r"(?:(?P<gpu>\d+)|No) operations will run on the GPU, and (?:the remaining|all) (?P<cpu>\d+) ",
     re.DOTALL,
 )
 _KIND: Final = re.compile(r"^(?P<operator>\w+): (?P<reason>.+)$", re.MULTILINE)
+# What LiteRT says of itself, also when it is torn down after an error.
+_NEWS: Final = re.compile(r"INFO: |[IW]\d{4} |\s|=== Source")
 _NO_SUCH: Final = "Not supported op "
 _UNTRAINED: Final = "The weights are random: on trained ones the drift is another."
 
@@ -217,8 +221,35 @@ def _drift(
 
 def _run(folder: Path, driver: vulkan.Driver) -> str:
     """Runs the process and gives what it logged."""
+    outcome = _started(folder, driver)
+    # LiteRT waits two minutes for a result, which a software GPU may need to compile its shaders.
+    # The driver keeps those that it has finished, so the next process begins with them.
+    for _ in range(_MORE_TRIES):
+        if outcome.returncode == 0 or _IMPATIENT not in outcome.stderr:
+            break
+        outcome = _started(folder, driver)
+    if outcome.returncode == 0:
+        return outcome.stderr
+    if _NONE in outcome.stderr:
+        raise MissingDependency(
+            f"LiteRT's GPU delegate finds no GPU with the Vulkan driver {driver.name}.",
+            hint=vulkan.SETUP,
+        )
+    how = (
+        f"was ended by {signal.Signals(-outcome.returncode).name}"
+        if outcome.returncode < 0
+        else f"ended with code {outcome.returncode}"
+    )
+    lines = [line for line in outcome.stderr.splitlines() if line and not _NEWS.match(line)]
+    raise DeviceError(
+        f"LiteRT's GPU delegate {how} on {driver.name}: {lines[-1] if lines else 'no word'}",
+        hint="Another driver may carry it: `--vulkan swiftshader` or `--vulkan lavapipe`.",
+    )
+
+
+def _started(folder: Path, driver: vulkan.Driver) -> "subprocess.CompletedProcess[str]":
     try:
-        outcome = subprocess.run(
+        return subprocess.run(
             [sys.executable, "-P", "-m", "edgese.inspection.gpu_process", str(folder)],
             env=driver.environment(os.environ),
             stdin=subprocess.DEVNULL,
@@ -234,20 +265,3 @@ def _run(folder: Path, driver: vulkan.Driver) -> str:
             f"LiteRT's GPU delegate did not end within {TIMEOUT_S} s on {driver.name}.",
             hint="Inspect it on swiftshader, or at a smaller resolution.",
         ) from error
-    if outcome.returncode == 0:
-        return outcome.stderr
-    if _NONE in outcome.stderr:
-        raise MissingDependency(
-            f"LiteRT's GPU delegate finds no GPU with the Vulkan driver {driver.name}.",
-            hint=vulkan.SETUP,
-        )
-    how = (
-        f"was ended by {signal.Signals(-outcome.returncode).name}"
-        if outcome.returncode < 0
-        else f"ended with code {outcome.returncode}"
-    )
-    lines = outcome.stderr.strip().splitlines()
-    raise DeviceError(
-        f"LiteRT's GPU delegate {how} on {driver.name}: {lines[-1] if lines else 'no word'}",
-        hint="Another driver may carry it: `--vulkan swiftshader` or `--vulkan lavapipe`.",
-    )
