@@ -38,7 +38,7 @@ _MESA: Final = Path("/usr/share/vulkan/icd.d")
 # Nothing that the browser needs is needed: two files of this package are.
 _ALONE: Final = ("chromium-common",)
 _PACKAGES: Final = ("mesa-vulkan-drivers", "libvulkan1")
-_FROM_CHROMIUM: Final = re.compile(r"/chromium/(libvk_swiftshader\.so|libvulkan\.so\.1)$")
+FROM_CHROMIUM: Final = re.compile(r"/chromium/(libvk_swiftshader\.so|libvulkan\.so\.1)$")
 _FROM_MESA: Final = re.compile(
     r"/lib/[^/]+/lib(?!vulkan_|VkLayer)[^/]+\.so[.\d]*$|/libvulkan_lvp\.so$"
 )
@@ -86,7 +86,7 @@ def folder() -> Path:
 
 def key() -> str:
     """Names what the drivers are made from."""
-    text = f"{_ALONE} {_PACKAGES} {_AT_HAND} {_FROM_CHROMIUM} {_FROM_MESA} {platform.machine()}"
+    text = f"{_ALONE} {_PACKAGES} {_AT_HAND} {FROM_CHROMIUM} {_FROM_MESA} {platform.machine()}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -227,7 +227,7 @@ def _make(architecture: str, progress: Progress) -> None:
         for name in sorted(fetched):
             package = debian.package_of(Path(name))
             if package in _ALONE:
-                debian.extract(downloads / name, _FROM_CHROMIUM, parts[SWIFTSHADER])
+                debian.extract(downloads / name, FROM_CHROMIUM, parts[SWIFTSHADER])
             elif package not in _AT_HAND:
                 debian.extract(downloads / name, _FROM_MESA, parts[LAVAPIPE])
         for name, part in parts.items():

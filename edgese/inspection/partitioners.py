@@ -65,6 +65,15 @@ def asked(manifest: Manifest, facts: DelegateFacts, *, progress: Progress) -> De
     progress("build the network again", 0.0)
     program = _program(manifest)
     progress(f"ask {facts.title}'s partitioner", 0.3)
+    return asked_about(program, facts)
+
+
+def asked_about(program: "ExportedProgram", facts: DelegateFacts) -> DelegateReport:
+    """What a partitioner of ExecuTorch takes of an exported program.
+
+    Raises:
+        ConversionError: the delegate's own compiler fails on what its partitioner takes.
+    """
     with _heard() as lines:
         lowered = _lowered(program, facts)
     return report(facts, *lowered, lines)
