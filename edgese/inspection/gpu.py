@@ -243,7 +243,8 @@ def _run(folder: Path, driver: vulkan.Driver) -> str:
     lines = [line for line in outcome.stderr.splitlines() if line and not _NEWS.match(line)]
     raise DeviceError(
         f"LiteRT's GPU delegate {how} on {driver.name}: {lines[-1] if lines else 'no word'}",
-        hint="Another driver may carry it: `--vulkan swiftshader` or `--vulkan lavapipe`.",
+        hint="`--no-drift` tells what it takes without running it; another driver may carry it: "
+        "`--vulkan swiftshader` or `--vulkan lavapipe`.",
     )
 
 
