@@ -48,6 +48,11 @@ _KIND: Final = re.compile(r"^(?P<operator>\w+): (?P<reason>.+)$", re.MULTILINE)
 # What LiteRT says of itself, also when it is torn down after an error.
 _NEWS: Final = re.compile(r"INFO: |[IW]\d{4} |\s|=== Source")
 _NO_SUCH: Final = "Not supported op "
+# The source stands in targets/tflite.toml.
+_FLOATS: Final = (
+    "The GPU delegate computes integer models in floats, so even in fp32 it does not give the "
+    "integers that the processor does."
+)
 _UNTRAINED: Final = "The weights are random: on trained ones the drift is another."
 
 
@@ -172,8 +177,10 @@ def asked(
         beside = tflite.load(artifact, manifest.interface, threads=1)(pictures)
         with np.load(folder / gpu_process.LOGITS, allow_pickle=False) as logits:
             drifts = drifts_of(logits["chosen"], logits["fp32"], beside)
-    notes = report.notes if manifest.weights.trained else (*report.notes, _UNTRAINED)
-    return msgspec.structs.replace(report, drifts=drifts, notes=notes)
+    notes = [*report.notes]
+    notes += [] if manifest.weights.trained else [_UNTRAINED]
+    notes += [_FLOATS] if manifest.recipe.precision == "int8" else []
+    return msgspec.structs.replace(report, drifts=drifts, notes=tuple(notes))
 
 
 def drifts_of(
