@@ -173,6 +173,14 @@ def test_drift_in_fp16_is_told_apart_from_fp32_by_its_bits():
         gpu.drifts_of(np.full_like(beside, np.inf), beside, beside)
 
 
+def test_a_delegate_that_computes_something_else_is_told():
+    rng = np.random.default_rng(0)
+    beside = rng.normal(size=(4, 10)).astype(np.float32)
+    other = rng.normal(size=(4, 10)).astype(np.float32)
+    assert gpu.far_off(gpu.drifts_of(beside, beside, beside)) == ""
+    assert "far from the processor's" in gpu.far_off(gpu.drifts_of(other, other, beside))
+
+
 def test_partitioners_reasons_are_read_from_their_logs():
     reasons = partitioners.reasons_in((DATA / "partitioners.log").read_text().splitlines())
     assert reasons["aten.mean.dim"] == "op args not supported"
