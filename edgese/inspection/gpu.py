@@ -38,7 +38,7 @@ TIMEOUT_S: Final = 1800
 _ADAPTER: Final = re.compile(r"Selected adapter: (?P<name>.+?), arch=")
 _NONE: Final = "No adapters found"
 _IMPATIENT: Final = "Failed to lock custom tensor buffer"
-# Sound files were seen at 0.989 and above, random int8 ones among them; a broken one at 0.46.
+# Sound files were seen at 0.989 and above, random int8 ones among them; one at 0.46.
 _NEAR: Final = 0.98
 _MORE_TRIES: Final = 4
 _REFUSED: Final = re.compile(
