@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from edgese.models.cost import cost
     from edgese.models.registry import customized, find_model
     from edgese.models.weights import load_network, resolve_weights, save_weights
+    from edgese.prediction.api import predict
     from edgese.quantization.api import quantize
     from edgese.records.artifact import TargetOptions
     from edgese.records.model import ModelSpec, Preprocessing
@@ -50,6 +51,7 @@ __all__ = [
     "find_subject",
     "inspect",
     "load_network",
+    "predict",
     "profile",
     "quantize",
     "resolve_weights",
@@ -74,6 +76,7 @@ _HOMES = {
     "find_subject": "edgese.evaluation.subjects",
     "inspect": "edgese.inspection.api",
     "load_network": "edgese.models.weights",
+    "predict": "edgese.prediction.api",
     "profile": "edgese.measure.api",
     "quantize": "edgese.quantization.api",
     "resolve_weights": "edgese.models.weights",

@@ -87,6 +87,25 @@ def source(folder: str, name: str) -> Path | None:
     return None
 
 
+def data_file(path: str) -> Path:
+    """A file in calibration/ or targets/, the user's before the built-in one.
+
+    Raises:
+        InputError: it is in neither place.
+    """
+    for root in _roots():
+        if (found := root / path).is_file():
+            return found
+    raise InputError(
+        f"{path} is missing in {_BUILT_IN}.", hint="Install edgese again: its data is incomplete."
+    )
+
+
+def names(folder: str) -> tuple[str, ...]:
+    """Every name that has a TOML file in ``folder``, in alphabetical order."""
+    return _names(folder)
+
+
 def _roots() -> Iterator[Path]:
     if (folder := project.root()) is not None:
         yield folder

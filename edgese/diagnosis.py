@@ -14,7 +14,16 @@ from edgese import __version__, machine
 from edgese.records.diagnosis import Diagnosis, PackageState
 from edgese.store import cache_folder
 
-EXTRAS: Final = ("train", "executorch", "coreml", "tflite", "onnxruntime", "vela", "imagenet")
+EXTRAS: Final = (
+    "train",
+    "predict",
+    "executorch",
+    "coreml",
+    "tflite",
+    "onnxruntime",
+    "vela",
+    "imagenet",
+)
 # What to import where it is not the distribution's own name, or where its top module is empty.
 MODULES: Final = {
     "executorch": "executorch.exir",

@@ -5,6 +5,7 @@ EdgeseError
 |- MissingDependency      3   the hint is the install command
 |- ConversionError        4   a target refused the program, or the artifact failed its parity check
 |- DeviceError            5   not found, timeout, command failed
+|- DeviceAbsent           5   a DeviceError: known, and not there
 |- MeasurementError       6   too few runs, throttled, unclear
 |- StoreError             7   wrong hash, older schema, newer schema
 |- InputError             8   weights, pictures or results: missing, truncated, not what they say
@@ -65,6 +66,10 @@ class DeviceError(EdgeseError):
     """A device was not found, did not answer, or a command on it failed."""
 
     exit_code = 5
+
+
+class DeviceAbsent(DeviceError):
+    """A device that is known and not there; nothing is wrong, and something may stand in for it."""
 
 
 class MeasurementError(EdgeseError):

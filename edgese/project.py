@@ -4,6 +4,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from edgese.errors import ConfigError, InputError
 from edgese.records.base import Record
 
@@ -27,9 +29,14 @@ class Defaults(Record, frozen=True):
 
 
 class ProjectFile(Record, frozen=True):
-    """All of an ``edgese.toml``."""
+    """All of an ``edgese.toml``.
+
+    Attributes:
+        addresses: of boards, by their names in the catalogue: "user@host" or ssh's name for one.
+    """
 
     project: Defaults = Defaults()
+    addresses: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 @cache
@@ -40,15 +47,15 @@ def root() -> Path | None:
 
 
 @cache
-def defaults() -> Defaults:
-    """The project's defaults; empty ones where there is no project.
+def file() -> ProjectFile:
+    """The project's file; an empty one where there is no project.
 
     Raises:
-        InputError: the file cannot be read, or has a key that is not known.
+        InputError: it cannot be read, or has a key that is not known.
     """
     folder = root()
     if folder is None:
-        return Defaults()
+        return ProjectFile()
     path = folder / FILE
     try:
         text = path.read_bytes()
@@ -56,7 +63,17 @@ def defaults() -> Defaults:
         raise InputError(
             f"{path} cannot be read: {error.strerror}", hint="Make it readable, or remove it."
         ) from error
-    return ProjectFile.from_toml(text, path).project
+    return ProjectFile.from_toml(text, path)
+
+
+def defaults() -> Defaults:
+    """The project's defaults; empty ones where there is no project."""
+    return file().project
+
+
+def address(device: str) -> str:
+    """The project's address of a board; "" where it names none."""
+    return file().addresses.get(device, "")
 
 
 def subject(given: str | None) -> str:

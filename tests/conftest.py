@@ -51,3 +51,10 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def nothing_attached(monkeypatch):
+    """Adb is there, and lists no phone, whatever is attached to this machine."""
+    monkeypatch.setattr("edgese.devices.adb_client.AdbClient.attached", lambda _: [])
+    monkeypatch.delenv("ANDROID_SERIAL", raising=False)

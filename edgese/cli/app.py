@@ -6,6 +6,7 @@ import typer
 
 from edgese import __version__
 from edgese.cli import (
+    bundle,
     cache,
     convert,
     demo,
@@ -13,8 +14,10 @@ from edgese.cli import (
     doctor,
     emulator,
     evaluate,
+    importing,
     inspect,
     models,
+    predict,
     profile,
     quantize,
     train,
@@ -56,7 +59,10 @@ app.command("convert", epilog=convert.EXAMPLE)(convert.convert)
 app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command("inspect", epilog=inspect.EXAMPLE)(inspect.inspect)
 app.command("profile", epilog=profile.EXAMPLE)(profile.profile)
+app.command("bundle", epilog=bundle.EXAMPLE)(bundle.bundle)
+app.command("import", epilog=importing.EXAMPLE)(importing.import_results)
 app.command("devices", epilog=devices.EXAMPLE)(devices.devices)
+app.command("predict", epilog=predict.EXAMPLE)(predict.predict)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
 app.add_typer(emulator.app, name="emulator")

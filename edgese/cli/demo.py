@@ -21,7 +21,7 @@ def demo(
     """
     from edgese.cli import ui
     from edgese.cli.convert import show_outcomes
-    from edgese.cli.profile import show_profiles
+    from edgese.cli.profiles import show_result
     from edgese.demonstration import demonstrate
 
     with ui.quiet_libraries(), ui.bars([]) as show:
@@ -45,4 +45,4 @@ def demo(
         left=4,
     )
     for pair in shown.profiles:
-        show_profiles(pair)
+        show_result(pair)

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from edgese.errors import ConfigError
+
 if TYPE_CHECKING:
     from edgese.records.device import CoreCluster, DeviceFacts
     from edgese.records.measurement import DeviceInfo
@@ -18,6 +20,22 @@ def devices(
     device: Annotated[
         str | None, typer.Argument(metavar="DEVICE", help="A device's name; default: all.")
     ] = None,
+    clean: Annotated[
+        bool,
+        typer.Option(
+            "--clean",
+            help="Remove all that edgese has on a phone or a board, its interpreter too.",
+        ),
+    ] = False,
+    serial: Annotated[
+        str, typer.Option(help="With --clean: the phone, among several of its kind.")
+    ] = "",
+    adb_server: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="With --clean: the adb server of the phone.")
+    ] = "",
+    address: Annotated[
+        str, typer.Option(metavar="USER@HOST:PORT", help="With --clean: where the board is.")
+    ] = "",
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """List the devices that --device knows and whether they can be reached, or tell all of one.
@@ -25,10 +43,46 @@ def devices(
     Every fact stands in a file with the place that it comes from; what nobody publishes is left
     out. A project may have devices of its own, in its folder targets/devices.
     """
-    if device is None:
+    if clean:
+        _clean(device, serial, adb_server, address, json=json)
+    elif serial or adb_server or address:
+        raise ConfigError(
+            "--serial, --adb-server and --address go with --clean here.",
+            hint="`edgese profile` takes them too.",
+        )
+    elif device is None:
         _list(json=json)
     else:
         _show(device, json=json)
+
+
+def _clean(device: str | None, serial: str, adb_server: str, address: str, *, json: bool) -> None:
+    from edgese import catalog
+    from edgese.cli import ui
+    from edgese.devices import Reach, find_device
+    from edgese.devices.adb import AdbDevice
+    from edgese.devices.ssh import SshDevice
+    from edgese.measure.measured import hearing
+
+    if device is None:
+        raise ConfigError("--clean needs a device.", hint="Name the phone or the board.")
+    facts = catalog.device_facts(device)
+    if facts.transport not in {"adb", "ssh"}:
+        raise ConfigError(
+            f"edgese leaves nothing on {facts.title} that --clean could remove.",
+            hint="Name a phone or a board. `edgese cache prune` clears this machine.",
+        )
+    place = find_device(device, Reach(serial=serial, adb_server=adb_server, address=address))
+    assert isinstance(place, AdbDevice | SshDevice)  # noqa: S101  # as their transports say
+    with ui.bars([]) as show:
+        removed = place.clean(hearing(lambda stage, fraction: show("clean", stage, fraction)))
+    if json:
+        ui.echo_json({"device": device, "removed": removed})
+        return
+    for name in removed:
+        ui.echo(f"removed {name}")
+    if not removed:
+        ui.echo(f"{facts.title}: nothing to remove.")
 
 
 def _list(*, json: bool) -> None:

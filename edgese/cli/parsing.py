@@ -21,3 +21,18 @@ def resolution_of(value: str | None) -> tuple[int, int] | None:
             hint="Give a side, as in 224, or height x width, as in 224x320.",
         )
     return sides
+
+
+def seconds_of(value: str) -> float:
+    """Seconds from "90s", "10m" or "1h"; a number alone is in seconds.
+
+    Raises:
+        ConfigError: anything else, or no time at all.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", value)
+    seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
+    if seconds <= 0:
+        raise ConfigError(
+            f"{value!r} is not a length of time.", hint="Give one as in 90s, 10m or 1h."
+        )
+    return seconds

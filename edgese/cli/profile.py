@@ -1,26 +1,74 @@
 """``edgese profile``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
 
+from edgese import project
+from edgese.cli.parsing import resolution_of
 from edgese.records.measurement import MeasurePlan
 
-if TYPE_CHECKING:
-    from edgese.records.measurement import Profile, ProfileResult
+_PLAN: Final = MeasurePlan(threads=0)
 
-_PLAN: Final = MeasurePlan(threads=1)
-
-EXAMPLE: Final = "Example: edgese profile edgese-out/efficientnet_lite0-fp32.tflite --threads 1"
+EXAMPLE: Final = (
+    "Example: edgese profile efficientnet_b0 --target tflite --recipe int8 --device arm64-a76"
+)
 
 
 def profile(
-    artifacts: Annotated[
-        list[Path],
-        typer.Argument(metavar="ARTIFACT", help="Each with its manifest beside it."),
-    ],
-    device: Annotated[str, typer.Option(help="Where to measure.")] = "host",
+    subjects: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SUBJECT",
+            help="Artifacts with their manifests; or a model's name, a spec file or a stored "
+            "program, which is converted first; default: edgese.toml's.",
+        ),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="Where; `edgese devices` lists what there is.")
+    ] = "host",
+    require_device: Annotated[
+        bool,
+        typer.Option("--require-device", help="Let nothing stand in for a device that is absent."),
+    ] = False,
+    serial: Annotated[str, typer.Option(help="Of a phone among several of its kind.")] = "",
+    adb_server: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="The adb server that the phone is attached to.")
+    ] = "",
+    address: Annotated[
+        str, typer.Option(metavar="USER@HOST", help="Of a board; default: edgese.toml's.")
+    ] = "",
+    runner: Annotated[
+        Path | None,
+        typer.Option(
+            help="The runtime's own benchmark program for the device: benchmark_model, "
+            "executor_runner or onnxruntime_perf_test, built by you."
+        ),
+    ] = None,
+    delegate: Annotated[str, typer.Option(help="With --runner: gpu, nnapi, xnnpack, cpu.")] = "",
+    target: Annotated[
+        list[str] | None,
+        typer.Option("--target", "-t", help="Of a model: what to convert it to; several times."),
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Of a model: fp32, fp16, int8, ...; default: the target's.")
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a model.  [default: none, random ones, since latency is the same with any]"
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a model with an integer recipe: calibration pictures.  [default: embedded]"
+        ),
+    ] = None,
+    resolution: Annotated[
+        str | None, typer.Option(metavar="N|HxW", help="Of a model: input size in pixels.")
+    ] = None,
     threads: Annotated[
         int | None,
         typer.Option(help="Threads of each runtime.  [default: physical cores, at most 4]"),
@@ -42,23 +90,45 @@ def profile(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Measure artifacts in their real runtimes: load, first run, latency, throughput, memory.
+    """Measure artifacts in their real runtimes, on this host, a phone, a board; or emulated.
 
     Each artifact has a process of its own, launched anew several times. Several artifacts take
     turns in AB/BA blocks, so that a machine whose speed drifts disturbs all alike, and each is
     compared with the first: the ratio of their latencies with a 95 % interval over launches.
     Nothing else should run on the device meanwhile.
+
+    Of an emulated processor (arm64-a76) instructions are told, and never times. Where a phone or a
+    board is not there, its emulated class is counted and its latency predicted, and both say so;
+    --require-device refuses that.
     """
     from edgese.cli import ui
+    from edgese.cli.profiles import show_result
+    from edgese.devices import Reach
     from edgese.measure import api
+    from edgese.measure.subjects import artifacts_of
     from edgese.store import writable_file, write_record
 
     if out is not None:
         writable_file(out)
+    named = subjects or [project.subject(None)]
     with ui.bars([]) as show:
+        artifacts = artifacts_of(
+            named,
+            targets=target or list(project.defaults().targets),
+            recipe=recipe,
+            weights=weights,
+            data=data,
+            resolution=resolution_of(resolution),
+            out=project.out(),
+            progress=show,
+        )
         result = api.profile(
             artifacts,
             device=device,
+            reach=Reach(serial=serial, adb_server=adb_server, address=address),
+            require_device=require_device,
+            runner=runner,
+            delegate=delegate,
             threads=threads,
             launches=launches,
             blocks=blocks,
@@ -71,70 +141,6 @@ def profile(
     if json:
         ui.echo_json(result)
     else:
-        show_profiles(result)
+        show_result(result)
     if result.failures:
         raise typer.Exit(min(failure.exit_code for failure in result.failures))
-
-
-def _own_memory_mb(profile: "Profile") -> float:
-    """What the artifact added to its runtime, at most."""
-    return max(launch.peak_memory_mb - launch.memory_before_load_mb for launch in profile.launches)
-
-
-def show_profiles(result: "ProfileResult") -> None:
-    """The table of latencies, of ratios, and what a reader should know about them."""
-    from edgese.cli import ui
-
-    profiles = result.profiles
-    if profiles:
-        device = profiles[0].device
-        ui.echo(
-            f"{profiles[0].source} on {device.name}: {device.cpu}, {device.cores} cores, "
-            f"{result.plan.threads} threads, load {device.load_average}"
-        )
-        ui.table(
-            (
-                "artifact",
-                "load",
-                "first run",
-                "p50",
-                "p90",
-                "p99",
-                "inferences",
-                "pictures/s",
-                "memory",
-            ),
-            [
-                (
-                    profile.label,
-                    f"{profile.load_ms:.1f} ms",
-                    f"{profile.first_run_ms:.2f} ms",
-                    f"{profile.latency.p50_ms:.2f} ms",
-                    f"{profile.latency.p90_ms:.2f} ms",
-                    f"{profile.latency.p99_ms:.2f} ms",
-                    str(profile.latency.count),
-                    f"{profile.throughput_per_s:.1f}",
-                    f"{_own_memory_mb(profile):.0f} MiB",
-                )
-                for profile in profiles
-            ],
-        )
-    if result.ratios:
-        ui.table(
-            ("artifact", "beside", "time ratio", "95 %"),
-            [
-                (
-                    ratio.artifact,
-                    ratio.baseline,
-                    f"{ratio.ratio:.3f}",
-                    f"{ratio.interval.low:.3f} to {ratio.interval.high:.3f}",
-                )
-                for ratio in result.ratios
-            ],
-            left=2,
-        )
-    for profile in profiles:
-        for caution in profile.cautions:
-            ui.note(f"{profile.label}: {caution.code}: {caution.message} {caution.advice}")
-    for failure in result.failures:
-        ui.note(f"{failure.label}: {failure.error}\n  {failure.hint}")

@@ -5,18 +5,18 @@ interpreter of `edgese.devices.sysroot`. It computes on the CPU. This was tried 
 on the stand-in of `edgese.devices.fake`, with Android's shell and tools, and not yet on a phone.
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Final
 
 import msgspec
 
 from edgese.catalog import target_facts
-from edgese.devices import interpreter, remote, remote_job
+from edgese.devices import android, heat, interpreter, locking, remote, remote_job
 from edgese.devices.adb_client import AdbClient, Phone, server_address
-from edgese.devices.affinity import big_cores, mask
-from edgese.devices.android import QUESTIONS, state, too_warm
+from edgese.devices.affinity import mask
+from edgese.devices.cooling import cooled
 from edgese.devices.phones import find
 from edgese.devices.pinning import pinning
 from edgese.errors import DeviceError, MissingDependency
@@ -24,10 +24,6 @@ from edgese.records.device import DeviceFacts
 from edgese.records.measurement import DeviceInfo, Job, Outcome
 from edgese.records.phone import PhoneState
 
-# Below this a phone has rested. Others wait for the same before they measure:
-# https://github.com/software-mansion/react-native-executorch/pull/1363
-DEFAULT_COOL_C: Final = 37.0
-_BETWEEN_LOOKS_S: Final = 5.0
 _PYTHON: Final = "{python}"
 
 
@@ -44,6 +40,7 @@ class AdbDevice:
         threads: jobs are pinned to the fastest clusters that together have this many cores.
         cool_c: jobs wait until the phone is cooler than this; None does not wait.
         cool_timeout_s: after which waiting is given up, as an error.
+        busy_timeout_s: the same for another run of edgese that measures on the phone.
         environment: of adb, what differs from this process's.
         sleep: between two looks at a phone that cools down.
 
@@ -61,8 +58,9 @@ class AdbDevice:
         python: interpreter.Bundle | Sequence[str] | None = None,
         prefix: Sequence[str] = (),
         threads: int = 4,
-        cool_c: float | None = DEFAULT_COOL_C,
-        cool_timeout_s: float = 600.0,
+        cool_c: float | None = heat.PHONE_COOL_C,
+        cool_timeout_s: float = heat.TIMEOUT_S,
+        busy_timeout_s: float = locking.WAIT_S,
         environment: dict[str, str] | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -70,6 +68,7 @@ class AdbDevice:
         self.after: PhoneState | None = None
         self._facts = facts
         self._serial = serial
+        self._server = server
         self._client = AdbClient(
             server=server_address(server) if server else None, environment=environment or {}
         )
@@ -78,6 +77,7 @@ class AdbDevice:
         self._threads = threads
         self._cool_c = cool_c
         self._cool_timeout_s = cool_timeout_s
+        self._busy_timeout_s = busy_timeout_s
         self._sleep = sleep
         self._phone: Phone | None = None
         self._pinned: tuple[tuple[int, ...], str] | None = None
@@ -124,8 +124,8 @@ class AdbDevice:
         Raises:
             DeviceError: it cannot be asked.
         """
-        text = remote.told(self.phone, QUESTIONS, "asking")
-        now = state(text, self.phone.serial)
+        text = remote.told(self.phone, android.QUESTIONS, "asking")
+        now = android.state(text, self.phone.serial)
         if self._pinned is None:
             self._pinned = pinning(self.phone, now.cores, self._threads)
         cores, reason = self._pinned
@@ -133,21 +133,7 @@ class AdbDevice:
 
     def info(self) -> DeviceInfo:
         """What the phone is, and how busy it is now."""
-        now = self.state()
-        online = [core for core in now.cores if core.online]
-        governors = dict.fromkeys(core.governor for core in online if core.governor)
-        return DeviceInfo(
-            name=self._facts.name if self._facts else now.model or now.serial,
-            cpu=now.soc or (self._facts.soc if self._facts else ""),
-            architecture=now.architecture,
-            cores=max(len(online), 1),
-            # The slow cores do their work at another pace; nobody counts on them.
-            physical_cores=max(big_cores(online), 1),
-            system=f"Android {now.android} ({now.build})",
-            governor=", ".join(governors),
-            memory_mb=now.memory_mb,
-            load_average=now.load_average,
-        )
+        return android.info(self.state(), self._facts)
 
     def run(self, job: Job, hear: Callable[[str], None]) -> Outcome:
         """Runs a job there on the fast cores, once the phone is cool; leaves nothing of it behind.
@@ -156,6 +142,25 @@ class AdbDevice:
             DeviceError: it says what happened, and what could not be removed.
         """
         self.before = self.after = None
+        with self._kept(hear):
+            return self._run(job, hear)
+
+    def clean(self, hear: Callable[[str], None] = lambda _: None) -> tuple[str, ...]:
+        """Removes all that edgese has on the phone, the interpreter too; gives their names.
+
+        Raises:
+            DeviceError: something could not be removed, or the phone is being measured.
+        """
+        with self._kept(hear):
+            return interpreter.clean(self.phone)
+
+    def _kept(self, hear: Callable[[str], None]) -> AbstractContextManager[None]:
+        """The phone for this run alone."""
+        # A serial such as "emulator-5554" is one phone on each server.
+        key = "-".join(word for word in ("adb", self._server, self.phone.serial) if word)
+        return locking.held(key, self.phone.name, hear, wait_s=self._busy_timeout_s)
+
+    def _run(self, job: Job, hear: Callable[[str], None]) -> Outcome:
         phone = self.phone
         self.before = before = self._cooled(hear)
         remote_job.refuse_foreign(job, before.architecture, phone.name)
@@ -171,14 +176,6 @@ class AdbDevice:
             self.after = None
         return outcome
 
-    def clean(self) -> tuple[str, ...]:
-        """Removes all that edgese has on the phone, the interpreter too; gives their names.
-
-        Raises:
-            DeviceError: something could not be removed.
-        """
-        return interpreter.clean(self.phone)
-
     def _interpreter(self, now: PhoneState, hear: Callable[[str], None]) -> tuple[str, ...]:
         if self._python is None:
             raise MissingDependency(
@@ -192,19 +189,16 @@ class AdbDevice:
         )
 
     def _cooled(self, hear: Callable[[str], None]) -> PhoneState:
-        """Waits until the phone is cool; what for is heard as a line of the runner's kind."""
-        waited_s = 0.0
-        while True:
-            now = self.state()
-            reason = "" if self._cool_c is None else too_warm(now, self._cool_c)
-            if not reason:
-                return now
-            if waited_s >= self._cool_timeout_s:
-                raise DeviceError(
-                    f"{self.phone.name} is too warm to be measured: after {waited_s:g} s {reason}.",
-                    hint="Take it out of its case, off the charger and out of the sun, or allow "
-                    "more.",
-                )
-            hear(json.dumps({"stage": f"wait for {self.phone.name}: {reason}", "fraction": 0.0}))
-            self._sleep(_BETWEEN_LOOKS_S)
-            waited_s += _BETWEEN_LOOKS_S
+        """Waits until the phone is cool."""
+        limit_c = self._cool_c
+        if limit_c is None:
+            return self.state()
+        return cooled(
+            self.state,
+            lambda now: heat.phone_too_warm(now, limit_c),
+            self.phone.name,
+            hear,
+            hint="Take it out of its case, off the charger and out of the sun, or allow more.",
+            timeout_s=self._cool_timeout_s,
+            sleep=self._sleep,
+        )

@@ -1,11 +1,29 @@
-"""Which cores a job is kept on, so that it is not measured on a slow one by chance; pure."""
+"""Which cores a job is kept on, so that it is not measured on a slow one by chance; pure.
+
+Needs nothing but Python: bundles carry this file to where they are measured.
+"""
 
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
-from edgese.records.phone import CoreState
+
+class Core(Protocol):
+    """What must be known of a core, as in `edgese.records.phone.CoreState`."""
+
+    @property
+    def number(self) -> int:
+        """The kernel's."""
+
+    @property
+    def maximum_mhz(self) -> float | None:
+        """That it can be clocked with; None where the kernel does not tell."""
+
+    @property
+    def online(self) -> bool:
+        """False for a core that is switched off."""
 
 
-def fast_cores(cores: Sequence[CoreState], at_least: int) -> tuple[int, ...]:
+def fast_cores(cores: Sequence[Core], at_least: int) -> tuple[int, ...]:
     """The cores of the fastest clusters that together are at least so many.
 
     A cluster is the cores of one maximum clock. The slowest of several is only taken where the
@@ -29,7 +47,7 @@ def fast_cores(cores: Sequence[CoreState], at_least: int) -> tuple[int, ...]:
     return tuple(sorted(taken))
 
 
-def big_cores(cores: Sequence[CoreState]) -> int:
+def big_cores(cores: Sequence[Core]) -> int:
     """How many cores are not of the slowest cluster; all where there is but one."""
     clocks = [core.maximum_mhz for core in cores if core.maximum_mhz is not None]
     if len(set(clocks)) < 2:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from edgese import machine
+from edgese.devices import locking
 from edgese.devices.listening import heard_out, tail
 from edgese.errors import DeviceError
 from edgese.records.measurement import DeviceInfo, Job, Outcome, Push
@@ -52,7 +53,23 @@ def info() -> DeviceInfo:
     )
 
 
-def run(job: Job, hear: Callable[[str], None]) -> Outcome:
+def run(
+    job: Job, hear: Callable[[str], None], *, busy_timeout_s: float = locking.WAIT_S
+) -> Outcome:
+    """Measures: `executed`, and no other run of edgese measures here meanwhile.
+
+    Args:
+        busy_timeout_s: another run is waited for that long.
+
+    Raises:
+        DeviceError: another run still measures here, or as `executed` raises.
+        OutputError: the cache folder cannot be written, or as `executed` raises.
+    """
+    with locking.held("host", "this host", hear, wait_s=busy_timeout_s):
+        return executed(job, hear)
+
+
+def executed(job: Job, hear: Callable[[str], None]) -> Outcome:
     """Runs a job in a temporary folder; when it is left, by Ctrl-C too, all its processes are gone.
 
     Raises:

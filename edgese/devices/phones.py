@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from edgese.devices.adb_client import REMEDIES, AdbClient, Attached, Phone, server_address
 from edgese.devices.android import properties
 from edgese.devices.remote import told
-from edgese.errors import DeviceError, MissingDependency
-from edgese.records.device import DeviceFacts, recognised
+from edgese.errors import DeviceAbsent, DeviceError, MissingDependency
+from edgese.records.device import DeviceFacts
+from edgese.records.recognition import recognised
 
 
 def find(client: AdbClient, facts: DeviceFacts | None, serial: str = "") -> Phone:
@@ -18,7 +19,8 @@ def find(client: AdbClient, facts: DeviceFacts | None, serial: str = "") -> Phon
         serial: "" takes ANDROID_SERIAL, as adb does.
 
     Raises:
-        DeviceError: none, one that is not usable, another one, or several: serials are told.
+        DeviceAbsent: none is attached, or only others are.
+        DeviceError: it is not usable, it is another one, or there are several: serials are told.
         MissingDependency: there is no adb.
     """
     serial = serial or os.environ.get("ANDROID_SERIAL", "")
@@ -37,7 +39,7 @@ def find(client: AdbClient, facts: DeviceFacts | None, serial: str = "") -> Phon
         serials = ", ".join(one.serial for one in fitting)
         raise DeviceError(
             f"{len(fitting)} phones are attached that are {title}: {serials}.",
-            hint=f"Say which: set ANDROID_SERIAL={fitting[0].serial}.",
+            hint=f"Say which, as in --serial {fitting[0].serial}.",
         )
     raise _none(title, serial, listed, candidates, answers)
 
@@ -49,10 +51,11 @@ def reachable(facts: DeviceFacts, server: str = "") -> str:
         return f"attached ({find(client, facts).serial})"
     except MissingDependency:
         return "adb is not installed"
+    except DeviceAbsent:
+        return "not attached"
     except DeviceError as error:
-        if "is attached but" in error.message:
-            return "attached, but not usable"
-        return "several attached" if "phones are attached" in error.message else "not attached"
+        several = "phones are attached" in error.message
+        return "several attached" if several else "attached, but not usable"
 
 
 def _none(
@@ -78,11 +81,11 @@ def _none(
             hint="Name the device that it is, or another serial.",
         )
     if listed:
-        return DeviceError(
+        return DeviceAbsent(
             f"{wanted} is not attached; there is {there}.",
             hint="Attach it, or name what is there.",
         )
-    return DeviceError(
+    return DeviceAbsent(
         f"{wanted} is not attached: adb lists no phone at all.",
         hint="Connect it by USB, and allow USB debugging in its developer options "
         "(https://developer.android.com/studio/debug/dev-options).",

@@ -4,29 +4,34 @@ What runs there is what phones and the emulator run: `measure/runner.py` in the 
 `edgese.devices.sysroot`, which is copied once to ``~/.cache/edgese`` there. So a board needs
 neither a Python of its own, nor packages, nor the internet. An interpreter that is there already,
 with the runtimes, can be named instead.
+
+This was tried with Debian's sshd on the same machine, and not yet on a board.
 """
 
 import shlex
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from edgese.catalog import target_facts
-from edgese.devices import interpreter, remote, remote_job, sysfs
+from edgese.devices import boards, heat, interpreter, locking, remote, remote_job
 from edgese.devices.affinity import mask
+from edgese.devices.cooling import cooled
 from edgese.devices.pinning import pinning
 from edgese.devices.ssh_client import Board, SshClient, connected, parsed
 from edgese.errors import DeviceError, MissingDependency
-from edgese.records.device import DeviceFacts, recognised
+from edgese.records.device import DeviceFacts
 from edgese.records.measurement import DeviceInfo, Job, Outcome
 from edgese.records.phone import PhoneState
+from edgese.records.recognition import recognised
 
 _PYTHON: Final = "{python}"
 # `measure/runner.py` is written for this Python.
 _OLDEST: Final = (3, 11)
-_MODEL: Final = "/proc/device-tree/model"
 _BASE: Final = (
     'd="${XDG_CACHE_HOME:-$HOME/.cache}/edgese"; umask 077; mkdir -p "$d" && cd "$d" && pwd -P'
 )
@@ -42,6 +47,11 @@ class SshDevice:
             already, with the runtimes; None where only programs of one's own are run.
         threads: jobs are pinned to the fastest clusters that together have this many cores.
         config: an ssh configuration file instead of the user's own.
+        cool_c: jobs wait until the hottest thermal zone that the board tells of is cooler than
+            this; None does not wait. A board that tells of none is not waited for.
+        cool_timeout_s: after which waiting is given up, as an error.
+        busy_timeout_s: the same for another run of edgese that measures on the board.
+        sleep: between two looks at a board that cools down.
 
     Attributes:
         before, after: the board around the last job; None where there was none, or where it was
@@ -56,6 +66,10 @@ class SshDevice:
         python: interpreter.Bundle | Sequence[str] | None = None,
         threads: int = 4,
         config: Path | None = None,
+        cool_c: float | None = heat.BOARD_COOL_C,
+        cool_timeout_s: float = heat.TIMEOUT_S,
+        busy_timeout_s: float = locking.WAIT_S,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.before: PhoneState | None = None
         self.after: PhoneState | None = None
@@ -63,6 +77,10 @@ class SshDevice:
         self._facts = facts
         self._python = python
         self._threads = threads
+        self._cool_c = cool_c
+        self._cool_timeout_s = cool_timeout_s
+        self._busy_timeout_s = busy_timeout_s
+        self._sleep = sleep
 
     def check(self, target: str) -> None:
         """Raises where artifacts of ``target`` cannot be executed there.
@@ -99,30 +117,17 @@ class SshDevice:
 
     def info(self) -> DeviceInfo:
         """What the board is, and how busy it is now."""
-        now = self.state()
-        online = [core for core in now.cores if core.online]
-        governors = dict.fromkeys(core.governor for core in online if core.governor)
-        return DeviceInfo(
-            name=self._facts.name if self._facts else now.serial,
-            cpu=(self._facts.soc if self._facts else "") or now.model,
-            architecture=now.architecture,
-            cores=max(len(online), 1),
-            physical_cores=max(len(now.pinned) or len(online), 1),
-            system=now.system,
-            governor=", ".join(governors),
-            memory_mb=now.memory_mb,
-            load_average=now.load_average,
-        )
+        return boards.info(self.state(), self._facts)
 
     def run(self, job: Job, hear: Callable[[str], None]) -> Outcome:
-        """Runs a job there on the fast cores; leaves nothing of it behind.
+        """Runs a job there on the fast cores, once the board is cool; leaves nothing of it behind.
 
         Raises:
             DeviceError: it says what happened, and what could not be removed.
         """
         self.before = self.after = None
-        with self._connected() as board:
-            self.before = before = self._state(board)
+        with self._kept(hear), self._connected() as board:
+            self.before = before = self._cooled(board, hear)
             remote_job.refuse_foreign(job, before.architecture, board.name)
             python: tuple[str, ...] = ()
             if _PYTHON in job.argv:
@@ -139,14 +144,36 @@ class SshDevice:
                 self.after = None
             return outcome
 
-    def clean(self) -> tuple[str, ...]:
+    def clean(self, hear: Callable[[str], None] = lambda _: None) -> tuple[str, ...]:
         """Removes all that edgese has on the board, the interpreter too; gives their names.
 
         Raises:
-            DeviceError: something could not be removed.
+            DeviceError: something could not be removed, or the board is being measured.
         """
-        with self._connected() as board:
+        with self._kept(hear), self._connected() as board:
             return interpreter.clean(board)
+
+    def _kept(self, hear: Callable[[str], None]) -> AbstractContextManager[None]:
+        """The board for this run alone."""
+        address = self._client.address
+        key = f"ssh-{address.login}" + (f"-{address.port}" if address.port else "")
+        title = f"{self._facts.title if self._facts else 'the board'} ({address.login})"
+        return locking.held(key, title, hear, wait_s=self._busy_timeout_s)
+
+    def _cooled(self, board: Board, hear: Callable[[str], None]) -> PhoneState:
+        """Waits until the board is cool."""
+        limit_c = self._cool_c
+        if limit_c is None:
+            return self._state(board)
+        return cooled(
+            lambda: self._state(board),
+            lambda now: heat.board_too_warm(now, limit_c),
+            board.name,
+            hear,
+            hint="Give it a heat sink or a fan, or allow more.",
+            timeout_s=self._cool_timeout_s,
+            sleep=self._sleep,
+        )
 
     @contextmanager
     def _connected(self) -> Iterator[Board]:
@@ -171,27 +198,10 @@ class SshDevice:
             )
 
     def _state(self, board: Board) -> PhoneState:
-        script = f"printf '\\n{sysfs.HEADING}model\\n'; cat {_MODEL} 2>/dev/null\n{sysfs.QUESTIONS}"
-        parts = sysfs.parts(remote.told(board, script, "asking"))
-        cores = sysfs.cores(parts.get("cores", ""))
-        pinned, reason = pinning(board, cores, self._threads)
-        return PhoneState(
-            serial=self._client.address.login,
-            model=parts.get("model", "").strip("\0\n "),
-            soc=self._facts.soc if self._facts else "",
-            abi="",
-            android="",
-            build="",
-            architecture=parts.get("machine", "").strip(),
-            system=parts.get("system", "").strip(),
-            taken=datetime.now(UTC).isoformat(timespec="seconds"),
-            temperatures_c=sysfs.temperatures(parts.get("zones", "")),
-            cores=cores,
-            pinned=pinned,
-            pinning=reason,
-            memory_mb=sysfs.memory_mb(parts.get("memory", "")),
-            load_average=sysfs.load_average(parts.get("load", "")),
-        )
+        text = remote.told(board, boards.QUESTIONS, "asking")
+        now = boards.state(text, self._client.address.login, self._facts)
+        pinned, reason = pinning(board, now.cores, self._threads)
+        return msgspec.structs.replace(now, pinned=pinned, pinning=reason)
 
     def _interpreter(
         self, board: Board, now: PhoneState, hear: Callable[[str], None]

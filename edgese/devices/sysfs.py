@@ -1,5 +1,7 @@
 """Reads what a Linux kernel tells of its machine through /proc and /sys; pure.
 
+Needs nothing but Python: bundles carry this file to where they are measured.
+
 `QUESTIONS` is a script for any POSIX shell, `parts` takes its answer apart. Formats:
 https://docs.kernel.org/admin-guide/pm/cpufreq.html,
 https://docs.kernel.org/driver-api/thermal/sysfs-api.html (thousandths of a degree).
@@ -7,8 +9,6 @@ https://docs.kernel.org/driver-api/thermal/sysfs-api.html (thousandths of a degr
 
 import re
 from typing import Final
-
-from edgese.records.phone import CoreState
 
 HEADING: Final = "== edgese "
 # Sensors that are not there often read 0; none of a machine that runs is hotter than this.
@@ -59,24 +59,6 @@ def temperatures(text: str) -> dict[str, float]:
     return zones
 
 
-def cores(text: str) -> tuple[CoreState, ...]:
-    """The cores in their order."""
-    found = []
-    for line in text.splitlines():
-        number, online, maximum, current, governor = [*line.split(), *"-----"][:5]
-        if number.isdigit():
-            found.append(
-                CoreState(
-                    number=int(number),
-                    maximum_mhz=_mhz(maximum),
-                    current_mhz=_mhz(current),
-                    governor="" if governor == "-" else governor,
-                    online=online != "0",
-                )
-            )
-    return tuple(sorted(found, key=lambda core: core.number))
-
-
 def memory_mb(text: str) -> int | None:
     """All memory, from /proc/meminfo."""
     found = re.search(r"^MemTotal:\s+(\d+) kB", text, re.MULTILINE)
@@ -85,9 +67,5 @@ def memory_mb(text: str) -> int | None:
 
 def load_average(text: str) -> float | None:
     """Of the last minute, from /proc/loadavg."""
-    words = text.split()
-    return float(words[0]) if words else None
-
-
-def _mhz(khz: str) -> float | None:
-    return int(khz) / 1000 if khz.isdigit() else None
+    found = re.match(r"\s*(\d+\.\d+)\s", text)
+    return float(found.group(1)) if found else None

@@ -1,48 +1,39 @@
 """Profiles artifacts: `profile` is what ``edgese profile`` does."""
 
-import json
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
-from statistics import median
+from typing import Final
 
-from edgese import __version__
-from edgese.devices import find_device
-from edgese.errors import ConfigError, DeviceError
-from edgese.measure.cautions import cautions
-from edgese.measure.job import (
-    RUNNER,
-    RunArtifact,
-    RunLaunch,
-    Subject,
-    failure_message,
-    launches_of,
-    measuring_job,
-    parsed,
-)
-from edgese.measure.plan import checked, default_threads
-from edgese.measure.summary import ratio, summary
-from edgese.models.cost import cost
+import msgspec
+
+from edgese import __version__, catalog
+from edgese.devices import ANYHOW, Reach, find_device, vela
+from edgese.errors import ConfigError, DeviceAbsent, MissingDependency
+from edgese.measure import binaries
+from edgese.measure.emulation import emulated
+from edgese.measure.job import Subject, subjects_of
+from edgese.measure.measured import hearing, measured, states
+from edgese.measure.plan import default_threads
+from edgese.measure.standing import stand_ins
 from edgese.protocols import Device, Progress
-from edgese.records.measurement import (
-    Block,
-    DeviceInfo,
-    Launch,
-    MeasurePlan,
-    Profile,
-    ProfileFailure,
-    ProfileResult,
-)
-from edgese.store import read_manifest
+from edgese.records.binary import BinaryRun
+from edgese.records.device import DeviceFacts
+from edgese.records.measurement import MeasurePlan
+from edgese.records.profile import ProfileResult, ProgramProfile
 
-_DEFAULTS = MeasurePlan(threads=1)
+_DEFAULTS: Final = MeasurePlan(threads=0)
 
 
 def profile(
     artifacts: Sequence[Path],
     *,
     device: str | Device = "host",
+    reach: Reach = ANYHOW,
+    require_device: bool = False,
+    runner: Path | None = None,
+    delegate: str = "",
     threads: int | None = None,
     launches: int = _DEFAULTS.launches,
     blocks: int = _DEFAULTS.blocks,
@@ -53,15 +44,23 @@ def profile(
     timeout_s: float = _DEFAULTS.timeout_s,
     progress: Progress | None = None,
 ) -> ProfileResult:
-    """Measures latency and memory of artifacts in their real runtimes.
+    """Measures latency and memory of artifacts in their real runtimes, or says what stands in.
 
     Several artifacts are measured in interleaved blocks, so that what disturbs the machine disturbs
     all of them, and each in several processes after another; ratios are told against the first
     artifact. All are loaded at the same time.
 
+    On an emulated processor instructions are counted, and an Ethos-U is estimated by Vela. Where a
+    phone or a board is not there, the emulated processor that its file names is counted on, and its
+    latency is predicted; both are told apart from what is measured.
+
     Args:
         artifacts: paths of artifacts with their manifests; one may be there twice.
         device: a name, or something that behaves like a module in `edgese.devices`.
+        reach: how to get to it.
+        require_device: nothing stands in for a device that is not there.
+        runner: the runtime's own benchmark program for the device, instead of edgese's runner.
+        delegate: that such a program is to use; "" for its default.
         threads: for each runtime; None takes the physical cores, at most four.
         launches: new processes of each artifact, one after the other.
         blocks: of each artifact, over all its launches; a multiple of them.
@@ -74,146 +73,149 @@ def profile(
         ConfigError: no artifact, an unknown device, or a setting that cannot be.
         InputError: an artifact or its manifest is missing or not readable.
         StoreError: an artifact is not the one that its manifest describes.
-        MissingDependency: a runtime is not installed.
+        MissingDependency: a runtime, or what reaches the device, is not installed.
+        DeviceAbsent: it is not there, and was required, or nothing can stand in for it.
         DeviceError: the device cannot execute one of the targets, broke down, or could measure
             none of the artifacts. Where it could measure some, the others are in ``failures``.
     """
+    _check(artifacts, threads, runner, delegate)
+    plan = MeasurePlan(
+        threads=threads or 0,
+        launches=launches,
+        blocks=blocks,
+        min_runs=min_runs,
+        min_time_s=min_time_s,
+        warmup_runs=warmup_runs,
+        warmup_time_s=warmup_time_s,
+        timeout_s=timeout_s,
+    )
+    if not isinstance(device, str):
+        return measured(artifacts, device, plan=plan, progress=progress)
+    facts = catalog.device_facts(device)
+    if facts.transport in ("qemu", "vela"):
+        if runner is not None:
+            raise ConfigError(
+                f"{facts.title} runs no program of yours.",
+                hint="Leave --runner out, or name a device.",
+            )
+        return _computed(artifacts, facts, threads or 1, timeout_s, progress)
+    try:
+        place = find_device(device, reach._replace(threads=threads or reach.threads))
+    except (DeviceAbsent, MissingDependency) as error:
+        if require_device or runner is not None:
+            raise
+        return stand_ins(
+            artifacts, facts, error, threads=threads, timeout_s=timeout_s, progress=progress
+        )
+    if runner is not None:
+        return _by_program(artifacts, place, runner, delegate, plan, device, progress)
+    return measured(artifacts, place, plan=plan, name=device, progress=progress)
+
+
+def _check(
+    artifacts: Sequence[Path], threads: int | None, runner: Path | None, delegate: str
+) -> None:
     if not artifacts:
         raise ConfigError("No artifact was named.", hint="Name one or more to profile.")
-    place = find_device(device) if isinstance(device, str) else device
-    subjects = _subjects(artifacts)
-    for target in sorted({subject.manifest.target for subject in subjects}):
-        place.check(target)
-    info = place.info()
-    plan = checked(
-        MeasurePlan(
-            threads=default_threads(info) if threads is None else threads,
-            launches=launches,
-            blocks=blocks,
-            min_runs=min_runs,
-            min_time_s=min_time_s,
-            warmup_runs=warmup_runs,
-            warmup_time_s=warmup_time_s,
-            timeout_s=timeout_s,
-        ),
-        info,
-        len(artifacts),
-    )
-    job = measuring_job(subjects, plan, RUNNER.read_bytes())
-    result = parsed(place.run(job, _hearing(progress)), plan, len(subjects), info.name)
-    pairs = list(zip(subjects, result.artifacts, strict=True))
-    profiles = tuple(
-        _profile(subject, run, plan, info, result.throttle_events)
-        for subject, run in pairs
-        if run.failure is None
-    )
-    failures = tuple(
-        ProfileFailure(
-            label=subject.label,
-            error=failure_message(run.failure, info.name),
-            hint="Measure it alone, or convert it again."
-            if profiles
-            else "Convert it again; `edgese doctor` tells whether its runtime works.",
-            exit_code=DeviceError.exit_code,
+    if threads is not None and threads < 1:
+        raise ConfigError(f"{threads} threads were asked for.", hint="Give 1 or more.")
+    if delegate and runner is None:
+        raise ConfigError(
+            f"The delegate {delegate!r} was asked for, and an artifact is measured with its own.",
+            hint="--delegate goes with --runner; `edgese convert --delegate` fixes it at "
+            "conversion, where the target can.",
         )
-        for subject, run in pairs
-        if run.failure is not None
+
+
+def _computed(
+    artifacts: Sequence[Path],
+    facts: DeviceFacts,
+    threads: int,
+    timeout_s: float,
+    progress: Progress | None,
+) -> ProfileResult:
+    """Of what is no machine: an emulated processor, or an accelerator that a compiler knows."""
+    result = ProfileResult(device=facts.name, edgese=__version__, created=_now())
+    if facts.transport == "vela":
+        told = tuple(vela.estimated(artifact, facts) for artifact in artifacts)
+        return msgspec.structs.replace(result, estimates=told)
+    counted = emulated(
+        artifacts, facts.name, threads=threads, timeout_s=timeout_s, progress=progress
     )
-    if not profiles:
-        raise DeviceError(f"{failures[0].label}: {failures[0].error}", hint=failures[0].hint)
+    return msgspec.structs.replace(result, emulations=counted)
+
+
+def _by_program(
+    artifacts: Sequence[Path],
+    place: Device,
+    program: Path,
+    delegate: str,
+    plan: MeasurePlan,
+    device: str,
+    progress: Progress | None,
+) -> ProfileResult:
+    """Each artifact with its runtime's own benchmark program, one after the other."""
+    try:
+        sha256 = hashlib.sha256(program.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigError(
+            f"The benchmark program {program} cannot be read: {error.strerror}.",
+            hint="Give --runner the file that was built for the device.",
+        ) from error
+    threads = plan.threads or default_threads(place.info())
+    found = []
+    for subject in subjects_of(artifacts):
+        job = binaries.binary_job(
+            program,
+            Path(subject.path),
+            subject.manifest.target,
+            delegate=delegate,
+            threads=threads,
+            runs=plan.min_runs,
+            warmup_runs=plan.warmup_runs,
+            timeout_s=plan.timeout_s,
+        )
+        outcome = place.run(job, hearing(progress))
+        run = binaries.parsed_run(
+            program, outcome, delegate=delegate, device=device, warmup_runs=plan.warmup_runs
+        )
+        found.append(_program_profile(subject, device, threads, program.name, sha256, run))
+    before, after = states(place)
     return ProfileResult(
-        plan=plan,
-        profiles=profiles,
-        # Without the first artifact there is nothing to compare with.
-        ratios=tuple(ratio(other, profiles[0]) for other in profiles[1:])
-        if result.artifacts[0].failure is None
-        else (),
-        failures=failures,
+        device=device,
+        programs=tuple(found),
+        before=before,
+        after=after,
         edgese=__version__,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=_now(),
     )
 
 
-def _subjects(artifacts: Sequence[Path]) -> list[Subject]:
-    subjects = []
-    for number, artifact in enumerate(artifacts):
-        earlier = list(artifacts[:number]).count(artifact)
-        label = f"{artifact} ({earlier + 1})" if earlier else str(artifact)
-        manifest = read_manifest(artifact)
-        subjects.append(Subject(label=label, path=str(artifact.absolute()), manifest=manifest))
-    return subjects
-
-
-def _hearing(progress: Progress | None) -> Callable[[str], None]:
-    """Passes the runner's news on; runtimes' own chatter between them is left out."""
-
-    def hear(line: str) -> None:
-        try:
-            news = json.loads(line)
-        except json.JSONDecodeError:
-            return
-        if progress is not None and isinstance(news, dict) and "stage" in news:
-            progress(news["stage"], news["fraction"])
-
-    return hear
-
-
-def _profile(
-    subject: Subject, run: RunArtifact, plan: MeasurePlan, info: DeviceInfo, throttled: int | None
-) -> Profile:
+def _program_profile(
+    subject: Subject,
+    device: str,
+    threads: int,
+    program: str,
+    sha256: str,
+    run: BinaryRun,
+) -> ProgramProfile:
     manifest = subject.manifest
-    told = launches_of(run, info.name)
-    launches = tuple(map(_launch, told))
-    blocks = tuple(chain.from_iterable(launch.blocks for launch in launches))
-    latency = summary(blocks)
-    first_run_ms = median(launch.first_run_ms for launch in launches)
     pixels = manifest.model.preprocessing
-    counts = cost(manifest.spec, pixels.height, pixels.width) if manifest.spec else None
-    batch = manifest.interface.input.shape[0]
-    return Profile(
+    return ProgramProfile(
         label=subject.label,
         sha256=manifest.sha256,
-        size_bytes=manifest.size_bytes,
         target=manifest.target,
-        delegate=manifest.delegate,
         recipe=manifest.recipe.name,
         model=manifest.model.name,
         resolution=(pixels.height, pixels.width),
-        batch=batch,
         trained=manifest.weights.trained,
-        source="measured",
-        device=info,
-        threads=plan.threads,
-        load_ms=median(launch.load_ms for launch in launches),
-        first_run_ms=first_run_ms,
-        latency=latency,
-        throughput_per_s=1000 * batch / latency.mean_ms,
-        memory_before_load_mb=median(launch.memory_before_load_mb for launch in launches),
-        peak_memory_mb=max(launch.peak_memory_mb for launch in launches),
-        throttle_events=throttled,
-        versions=told[0].versions,
-        cautions=cautions(blocks, first_run_ms, throttled),
-        launches=launches,
-        macs=counts.macs if counts else None,
-        parameters=counts.parameters if counts else None,
+        device=device,
+        threads=threads,
+        program=program,
+        program_sha256=sha256,
+        run=run,
     )
 
 
-def _launch(told: RunLaunch) -> Launch:
-    return Launch(
-        import_ms=told.import_ns / 1e6,
-        load_ms=told.load_ns / 1e6,
-        first_run_ms=told.first_run_ns / 1e6,
-        memory_before_load_mb=told.memory_before_load_bytes / 2**20,
-        peak_memory_mb=told.peak_memory_bytes / 2**20,
-        peak_since_load=told.peak_since_load,
-        overhead_ns=told.overhead_ns,
-        blocks=tuple(
-            Block(
-                start_ms=block.start_ns / 1e6,
-                samples_ns=block.samples_ns,
-                frequency_mhz=block.frequency_mhz,
-            )
-            for block in told.blocks
-        ),
-    )
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

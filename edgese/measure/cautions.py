@@ -4,9 +4,11 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean, median
 from typing import Final
 
+from edgese.devices.android import throttling
 from edgese.measure.statistics import OUTLIER_SCORE, outliers, quantile, trend, two_modes
 from edgese.measure.summary import block_medians_ms
 from edgese.records.measurement import Block, Caution
+from edgese.records.phone import PhoneState
 
 # An application that starts and classifies one picture pays for the first run.
 SLOW_FIRST_RUN: Final = 2.0
@@ -31,12 +33,26 @@ def cautions(
     samples = [sample / 1e6 for block in blocks for sample in block.samples_ns]
     modes = tuple(_bimodal(samples))
     return (
-        *_throttled(blocks, throttle_events),
-        *_drift(blocks),
+        *throttled(blocks, throttle_events),
+        *drift(blocks),
         *modes,
         # A second mode looks like outliers of the first, and needs other advice.
         *(() if modes else _outliers(samples)),
         *_first_run_slow(first_run_ms, median(samples)),
+    )
+
+
+def phone_cautions(before: PhoneState | None, after: PhoneState | None) -> tuple[Caution, ...]:
+    """What a phone's own heat management says of a measurement."""
+    if before is None or after is None or not (said := throttling(before, after)):
+        return ()
+    return (
+        Caution(
+            code="THROTTLED",
+            numbers={"before": before.thermal_status or 0, "after": after.thermal_status or 0},
+            message=f"The phone slowed itself down meanwhile: {said}.",
+            advice="Let it cool down, out of its case and off the charger, and measure again.",
+        ),
     )
 
 
@@ -64,7 +80,8 @@ def _outliers(samples: Sequence[float]) -> Iterator[Caution]:
         )
 
 
-def _drift(blocks: Sequence[Block]) -> Iterator[Caution]:
+def drift(blocks: Sequence[Block]) -> Iterator[Caution]:
+    """Whether the blocks became steadily slower or faster."""
     if len(blocks) < DRIFT_BLOCKS:
         return
     found = trend(block_medians_ms(blocks))
@@ -105,7 +122,8 @@ def _bimodal(samples: Sequence[float]) -> Iterator[Caution]:
         )
 
 
-def _throttled(blocks: Sequence[Block], events: int | None) -> Iterator[Caution]:
+def throttled(blocks: Sequence[Block], events: int | None) -> Iterator[Caution]:
+    """Whether the processor was slowed down, as it counts or as its clock tells."""
     if events:
         yield Caution(
             code="THROTTLED",

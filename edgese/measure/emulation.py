@@ -5,7 +5,7 @@ They are the same from run to run, so a change of a hundredth is a change of the
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median, median_low
@@ -17,6 +17,7 @@ from edgese.devices.emulator import counter, program, symbols
 from edgese.devices.emulator.counter import Count
 from edgese.devices.qemu import RUNTIMES, Emulated
 from edgese.errors import ConfigError, DeviceError, MissingDependency
+from edgese.measure.hearing import stages
 from edgese.measure.job import (
     RESULT,
     RUNNER,
@@ -108,7 +109,7 @@ def emulated(
         launched = []
         for launch in range(launches):
             behind = number * launches + launch
-            hear = _hearing(progress, Path(subject.path).name, behind, len(subjects) * launches)
+            hear = stages(progress, Path(subject.path).name, behind, len(subjects) * launches)
             settings = f"{library},out={COUNTS}{',atomic=on' if threads > 1 else ''}"
             outcome = place.run(
                 counting_job(subject, threads, runs, timeout_s), hear, {"QEMU_PLUGIN": settings}
@@ -225,22 +226,6 @@ def cautions_of(
             )
         )
     return tuple(found)
-
-
-def _hearing(
-    progress: Progress | None, name: str, behind: int, launches: int
-) -> Callable[[str], None]:
-    """Passes the runner's news on, as of one of several processes."""
-
-    def hear(line: str) -> None:
-        try:
-            news = json.loads(line)
-        except json.JSONDecodeError:
-            return
-        if progress is not None and isinstance(news, dict) and "stage" in news:
-            progress(f"{name}: {news['stage']}", (behind + news["fraction"]) / launches)
-
-    return hear
 
 
 def _has_names(kernels: Sequence[Kernel]) -> bool:

@@ -39,6 +39,7 @@ class RunBlock(Record, frozen=True):
     start_ns: int
     samples_ns: tuple[int, ...]
     frequency_mhz: float | None
+    temperature_c: float | None = None
 
 
 class RunLaunch(Record, frozen=True):
@@ -81,8 +82,11 @@ class RunResult(Record, frozen=True):
     artifacts: tuple[RunArtifact, ...]
 
 
-def subjects_of(artifacts: Sequence[Path]) -> list[Subject]:
+def subjects_of(artifacts: Sequence[Path | Subject]) -> list[Subject]:
     """Artifacts with their manifests; one that is named again is followed by " (2)" and so on.
+
+    Args:
+        artifacts: their paths; what was made a subject before stays as it is.
 
     Raises:
         InputError: an artifact or its manifest is missing or not readable.
@@ -90,6 +94,9 @@ def subjects_of(artifacts: Sequence[Path]) -> list[Subject]:
     """
     subjects = []
     for number, artifact in enumerate(artifacts):
+        if isinstance(artifact, Subject):
+            subjects.append(artifact)
+            continue
         earlier = list(artifacts[:number]).count(artifact)
         label = f"{artifact} ({earlier + 1})" if earlier else str(artifact)
         manifest = read_manifest(artifact)

@@ -4,13 +4,29 @@ from typing import Final
 
 import msgspec
 
+from edgese.devices.qemu import Emulated
 from edgese.errors import ConfigError
+from edgese.protocols import Device
 from edgese.records.measurement import DeviceInfo, MeasurePlan
 
 # Phones have two to four fast cores, and networks of this size gain little from more.
 MOST_DEFAULT_THREADS: Final = 4
 # With fewer, Student's factor is above 4, and an interval of that width says nothing.
 FEWEST_LAUNCHES: Final = 4
+
+
+def check_timed(device: Device) -> None:
+    """Raises where times mean nothing.
+
+    Raises:
+        ConfigError: the device is emulated by QEMU: a vector instruction costs an emulator a
+            hundred times what it costs a core.
+    """
+    if isinstance(device, Emulated):
+        raise ConfigError(
+            f"{device.cpu.name} is emulated, and its times mean nothing.",
+            hint="`edgese profile --device` with its name counts instructions instead.",
+        )
 
 
 def default_threads(info: DeviceInfo) -> int:

@@ -5,6 +5,8 @@ It needs Python 3.11, numpy and the one runtime that an artifact is for; nothing
     python -P runner.py drive plan.json result.json
     python -P runner.py serve '{"runtime": ..., "path": ..., "threads": ..., ...}'
     python -P runner.py count plan.json result.json
+    python -P runner.py operators plan.json result.json
+    python -P runner.py sustain plan.json result.json
 
 ``serve`` loads one artifact and measures on request: JSON lines in, JSON lines out. ``drive``
 launches one such process for each artifact of the plan, lets only one of them run at a time, and
@@ -14,7 +16,10 @@ Benchmarking with Random Effects", EPEW 2006). A process that dies or falls sile
 artifact's failure, and the others go on.
 
 ``count`` is for an emulator that counts instructions: it measures no time, but marks where each
-inference begins and ends.
+inference begins and ends. ``operators`` lets a runtime that can do so time each of its operators,
+which slows it down, so nothing else is measured meanwhile. ``sustain`` runs one artifact without a
+pause, and tells every window of time as soon as it is over, so that whoever listens keeps what was
+measured before an interruption.
 
 Progress and the end mark are JSON lines on standard output. The end mark carries the hash of the
 result, so that a lost connection or a truncated copy cannot pass for success.
@@ -50,12 +55,19 @@ _OVERHEAD_RUNS: Final = 1000
 # No system call of Linux, on any machine: the kernel refuses it, and an emulator sees it pass.
 MARK: Final = 0x5E5E
 _TAIL_BYTES: Final = 4000
+_SENSORS: Final = (
+    ("/sys/class/thermal", "thermal_zone*/temp"),
+    ("/sys/class/hwmon", "hwmon*/temp*_input"),
+)
+# Sensors that are not there often read 0; none of a machine that runs is hotter than this.
+_PLAUSIBLE_C: Final = (1.0, 150.0)
 _ONNX_TYPES: Final = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
     "tensor(int8)": "int8",
     "tensor(uint8)": "uint8",
 }
+_TRACE_ARGUMENTS: Final = ("op_name", "node_index", "provider", "output_type_shape")
 # torch's own numbers of its types, as an ExecuTorch program keeps them.
 _TORCH_TYPES: Final = {0: "uint8", 1: "int8", 5: "float16", 6: "float32"}
 
@@ -63,7 +75,7 @@ Item = TypeVar("Item")
 Facts = dict[str, Any]
 Infer = Callable[[], object]
 # A runtime stops twice on its way, so that each step can be timed: imported, loaded, and then it
-# gives what runs one inference.
+# gives what runs one inference. One that is "traced" gives what ends the recording after that.
 Steps = Iterator[Infer | None]
 
 
@@ -113,6 +125,10 @@ def onnxruntime(artifact: Facts) -> Steps:
     options.intra_op_num_threads = artifact["threads"]
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    traced = artifact.get("traced", False)
+    if traced:
+        options.enable_profiling = True
+        options.profile_file_prefix = "operators"
     session = ort.InferenceSession(artifact["path"], options, providers=["CPUExecutionProvider"])
     yield None
     (entry,) = session.get_inputs()
@@ -120,6 +136,9 @@ def onnxruntime(artifact: Facts) -> Steps:
         raise ValueError(f"The input {entry.name!r} has no fixed shape: {entry.shape}.")
     feed = {entry.name: fixed_input(tuple(entry.shape), _ONNX_TYPES[entry.type])}
     yield lambda: session.run(None, feed)
+    if traced:
+        # Ends the recording, and gives the name of the file that it is in.
+        yield session.end_profiling
 
 
 def executorch(artifact: Facts) -> Steps:
@@ -290,19 +309,34 @@ class Server:
             runs = max(self._plan["min_runs"], self._plan["min_time_s"] / typical_s)
             self._entry["runs_per_block"] = ceil(runs / self._plan["blocks"])
 
-    def measure_block(self, start_ns: int) -> None:
-        """Measures one block; ``start_ns`` is when the job began."""
+    @property
+    def launch(self) -> Facts:
+        """What the process has told so far."""
+        return self._launch
+
+    def measure_block(self, start_ns: int, time_ns: int = 0) -> Facts:
+        """Measures one block, of at least ``time_ns``; empty once the process has failed.
+
+        Args:
+            start_ns: when the job began.
+        """
         block: Facts = {"start_ns": perf_counter_ns() - start_ns}
         reply = self._ask(
             "measuring",
             lead_in_runs=self._plan["lead_in_runs"],
             runs=self._entry["runs_per_block"],
-            time_ns=0,
+            time_ns=time_ns,
         )
-        if reply:
-            block |= {"samples_ns": reply["samples_ns"], "frequency_mhz": fastest_core_mhz()}
-            self._launch["blocks"].append(block)
-            self._launch["peak_memory_bytes"] = reply["peak_memory_bytes"]
+        if not reply:
+            return {}
+        block |= {
+            "samples_ns": reply["samples_ns"],
+            "frequency_mhz": fastest_core_mhz(),
+            "temperature_c": temperature_c(),
+        }
+        self._launch["blocks"].append(block)
+        self._launch["peak_memory_bytes"] = reply["peak_memory_bytes"]
+        return block
 
     def _ask(self, during: str, **request: int) -> Facts:
         """The next reply, after a request if there is one; empty once the process has failed."""
@@ -351,9 +385,22 @@ def throttle_events() -> int | None:
     return sum(values) if values else None
 
 
-def _numbers(pattern: str) -> list[int]:
+def temperature_c() -> float | None:
+    """The hottest sensor's reading now, in degrees Celsius; None where the kernel does not tell.
+
+    Thermal zones are of processors and boards; where there are none, as on some PCs, the
+    processor's own sensors are asked. Both tell thousandths of a degree.
+    """
+    for folder, pattern in _SENSORS:
+        values = [value / 1000 for value in _numbers(pattern, folder)]
+        if plausible := [value for value in values if _PLAUSIBLE_C[0] <= value <= _PLAUSIBLE_C[1]]:
+            return max(plausible)
+    return None
+
+
+def _numbers(pattern: str, folder: str = "/sys/devices/system/cpu") -> list[int]:
     numbers = []
-    for path in Path("/sys/devices/system/cpu").glob(pattern):
+    for path in Path(folder).glob(pattern):
         try:
             numbers.append(int(path.read_text(encoding="ascii")))
         except (OSError, ValueError):
@@ -452,6 +499,68 @@ def count(plan: Facts, result_path: Path) -> None:
     _say(end=_written(result, result_path))
 
 
+def operators(plan: Facts, result_path: Path) -> None:
+    """Lets the runtime record what each of its operators takes."""
+    artifact = plan["artifact"] | {"traced": True}
+    steps = RUNTIMES[artifact["runtime"]](artifact)
+    _say(stage=f"import {artifact['runtime']}", fraction=0.1)
+    next(steps)
+    _say(stage=f"load {artifact['name']}", fraction=0.3)
+    next(steps)
+    infer = next(steps)
+    assert infer is not None  # noqa: S101  # the third step of every runtime
+    _say(stage="time operators", fraction=0.6)
+    gc.collect()
+    gc.disable()
+    for _ in range(plan["warmup_runs"] + plan["runs"]):
+        infer()
+    stop = next(steps)
+    assert stop is not None  # noqa: S101  # the fourth step of those that are traced
+    events = json.loads(Path(str(stop())).read_text(encoding="utf-8"))
+    result: Facts = {
+        "versions": {name: version(name) for name in PACKAGES[artifact["runtime"]]},
+        "events": [_short(event) for event in events],
+    }
+    _say(end=_written(result, result_path))
+
+
+def _short(event: Facts) -> Facts:
+    """An event of a trace without its sizes of memory, which are most of it."""
+    given = event.get("args", {})
+    kept = {name: given[name] for name in _TRACE_ARGUMENTS if name in given}
+    return {name: event[name] for name in ("cat", "name", "ts", "dur") if name in event} | kept
+
+
+def sustain(plan: Facts, result_path: Path) -> None:
+    """Runs one artifact for ``time_s`` without a pause, in windows of ``window_s``."""
+    artifact = plan["artifact"]
+    time_ns, window_ns = int(plan["time_s"] * 1e9), int(plan["window_s"] * 1e9)
+    # A block is a window: it ends when its time is over, however few inferences that are.
+    entry: Facts = {"id": artifact["id"], "runs_per_block": 1, "launches": [], "failure": None}
+    result: Facts = {"schema": RESULT_SCHEMA, "complete": False, "throttle_events": None}
+    result |= {"start_temperature_c": temperature_c(), "artifact": entry}
+    throttled = throttle_events()
+    _say(stage=f"load {artifact['name']}", fraction=0.0)
+    with ExitStack() as stack:
+        server = Server(artifact, entry, plan)
+        stack.callback(server.close)
+        server.prepare()
+        _say(
+            launch={name: value for name, value in server.launch.items() if name != "blocks"},
+            start_temperature_c=result["start_temperature_c"],
+        )
+        start_ns = perf_counter_ns()
+        while not entry["failure"] and (behind := perf_counter_ns() - start_ns) < time_ns:
+            _say(stage=f"minute {behind // 60_000_000_000 + 1}", fraction=behind / time_ns)
+            if window := server.measure_block(start_ns, window_ns):
+                _say(window=window, peak_memory_bytes=server.launch["peak_memory_bytes"])
+    after = throttle_events()
+    if throttled is not None and after is not None:
+        result["throttle_events"] = after - throttled
+    result["complete"] = True
+    _say(end=_written(result, result_path))
+
+
 def _turned(items: Iterable[Item], number: int) -> list[Item]:
     """The items, the other way round each second time."""
     listed = list(items)
@@ -461,7 +570,7 @@ def _turned(items: Iterable[Item], number: int) -> list[Item]:
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
         serve(json.loads(sys.argv[2]))
-    elif sys.argv[1] == "count":
-        count(json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")), Path(sys.argv[3]))
     else:
-        drive(json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")), Path(sys.argv[3]))
+        mode = {"drive": drive, "count": count, "operators": operators, "sustain": sustain}
+        given_plan = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
+        mode[sys.argv[1]](given_plan, Path(sys.argv[3]))

@@ -3,7 +3,7 @@
 from edgese.records.artifact import ConversionOutcome
 from edgese.records.base import Record
 from edgese.records.evaluation import Score
-from edgese.records.measurement import ProfileResult
+from edgese.records.profile import ProfileResult
 from edgese.records.quantization import QuantizedProgram
 
 

@@ -1,6 +1,5 @@
 """What is known of a device without asking it; a file in targets/devices."""
 
-from fnmatch import fnmatchcase
 from typing import Annotated, Literal
 
 import msgspec
@@ -61,7 +60,7 @@ class DeviceFacts(Record, frozen=True):
         delegates: what can execute there, by target; the names are explained in targets/<target>.
         transport: how it is reached.
         properties: what it answers, so that it is recognised. A key is an Android property, or a
-            file to read; see `recognised` for the values.
+            file to read; see `edgese.records.recognition` for the values.
         emulated_as: the emulated device whose instruction set is like its fastest cores': the same
             int8 products. It says nothing about time.
         vela: of an Ethos-U: what it is estimated as.
@@ -84,19 +83,3 @@ class DeviceFacts(Record, frozen=True):
     emulated_as: str = ""
     vela: VelaConfiguration | None = None
     sources: dict[str, str] = msgspec.field(default_factory=dict)
-
-
-def recognised(properties: dict[str, str], answers: dict[str, str]) -> bool:
-    """Whether a machine's ``answers`` are those of the device with ``properties``.
-
-    Every property must be there. A value is a pattern, or several with "|" between them: "*" stands
-    for any characters, so that "Raspberry Pi 5 Model B*" takes all revisions; capitals count. A
-    file's NUL at the end is nothing. A device without properties is never recognised.
-    """
-    return bool(properties) and all(
-        any(
-            fnmatchcase(answers.get(key, "").rstrip("\0\n"), pattern)
-            for pattern in patterns.split("|")
-        )
-        for key, patterns in properties.items()
-    )

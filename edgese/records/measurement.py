@@ -12,8 +12,6 @@ CautionCode = Literal[
     "FIRST_RUN_SLOW", "OUTLIERS", "THROTTLED", "DRIFT", "BIMODAL", "EMULATED", "PREDICTED"
 ]
 
-PROFILE_SCHEMA = 1
-
 
 class MeasurePlan(Record, frozen=True):
     """How artifacts are measured; the same plan for all that are compared.
@@ -131,11 +129,13 @@ class Block(Record, frozen=True):
         start_ms: since the job began.
         samples_ns: every inference in order: input handed over, executed, outputs read.
         frequency_mhz: of the fastest core right after; None where the machine does not tell.
+        temperature_c: of the hottest sensor right after; None where the machine does not tell.
     """
 
     start_ms: float
     samples_ns: tuple[int, ...]
     frequency_mhz: float | None = None
+    temperature_c: float | None = None
 
 
 class Launch(Record, frozen=True):
@@ -236,24 +236,3 @@ class Ratio(Record, frozen=True):
     interval: Interval
     launches: int
     rounds: int
-
-
-class ProfileFailure(Record, frozen=True):
-    """An artifact that could not be measured while others were."""
-
-    label: str
-    error: str
-    hint: str
-    exit_code: int
-
-
-class ProfileResult(Record, frozen=True):
-    """What ``edgese profile`` leaves; the first artifact is the baseline of all ratios."""
-
-    plan: MeasurePlan
-    profiles: tuple[Profile, ...]
-    ratios: tuple[Ratio, ...]
-    failures: tuple[ProfileFailure, ...]
-    edgese: str
-    created: str
-    schema: int = PROFILE_SCHEMA

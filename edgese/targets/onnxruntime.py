@@ -4,6 +4,7 @@ Integer programs are written node by node: torch's exporter takes longer than al
 and what it makes of them ONNX Runtime leaves in float at every bias.
 """
 
+import os
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -51,6 +52,9 @@ _OUTSIDE: Final = (
 )
 # On x86, where uint8 is faster, it would leave activations of int8 in float.
 _ALLOW_INT8: Final = ("session.qdqisint8allowed", "1")
+
+# Else importing it starts a thread that tells its makers of its use, and computes meanwhile.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def prepare() -> None:

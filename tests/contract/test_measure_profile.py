@@ -34,7 +34,8 @@ from edgese.records.artifact import (
     TensorInfo,
     WeightsInfo,
 )
-from edgese.records.measurement import MeasurePlan, Outcome, ProfileResult
+from edgese.records.measurement import MeasurePlan, Outcome
+from edgese.records.profile import ProfileResult
 from edgese.store import manifest_path, read_manifest, sha256_of, size_of
 from edgese.targets import TARGETS
 

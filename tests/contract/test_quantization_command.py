@@ -280,10 +280,10 @@ def own_project(place):
     """A folder with an edgese.toml, and so with recipes of its own; a process asks for it once."""
     (place / "edgese.toml").write_text("")
     project.root.cache_clear()
-    project.defaults.cache_clear()
+    project.file.cache_clear()
     yield place
     project.root.cache_clear()
-    project.defaults.cache_clear()
+    project.file.cache_clear()
 
 
 def test_a_training_that_follows_the_float_network_brings_the_program_closer(own_project, capsys):

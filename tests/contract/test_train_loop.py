@@ -1,6 +1,7 @@
 """The training loop on real torch: what it learns, what every setting does, and how it resumes."""
 
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -42,6 +43,7 @@ from edgese.records.training import (
     TrainingLog,
     TrainingRecipe,
 )
+from edgese.training import checkpoint
 from edgese.training.extension import Extension, ParameterGroup
 from edgese.training.loop import TrainingData, fit
 from edgese.training.processes import Processes, alone
@@ -236,6 +238,21 @@ def test_a_run_that_was_killed_resumes_from_its_last_checkpoint(
 
 def timeless(row):
     return msgspec.structs.replace(row, seconds=0.0, images_per_s=0.0)
+
+
+def test_short_epochs_share_a_checkpoint(tmp_path, monkeypatch):
+    """Ten epochs within seconds, and nothing to validate: written once, at the end."""
+    saved = []
+    save = checkpoint.save
+    monkeypatch.setattr(
+        "edgese.training.loop.checkpoint.save", lambda *given: (saved.append(given), save(*given))
+    )
+    data = dataclasses.replace(some(16), val=None)
+    _, log = trained(tmp_path, msgspec.structs.replace(RECIPE, epochs=10), data=data)
+    assert len(saved) == 1
+    assert [row.epoch for row in log.epochs] == list(range(1, 11))
+    resumed = trained(tmp_path, msgspec.structs.replace(RECIPE, epochs=10), data=data, resume=True)
+    assert resumed[1] == log
 
 
 def test_a_run_that_ends_while_it_validates_resumes_with_the_validation(tmp_path, monkeypatch):

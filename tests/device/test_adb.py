@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from edgese.__main__ import run
 from edgese.devices.adb import AdbDevice
 from edgese.devices.adb_client import AdbClient
+from edgese.devices.locking import held
 from edgese.devices.phones import reachable
 from edgese.errors import DeviceError, InputError, MissingDependency
 from edgese.measure.binaries import binary_job, parsed_run
@@ -382,6 +384,7 @@ def test_a_host_that_dies_leaves_nothing_on_the_phone(phones, adb_server):
     phone = phones(properties=MODEL)
     code = f"""
 import sys
+from edgese.__main__ import run
 from edgese.devices.adb import AdbDevice
 from edgese.records.measurement import Job, Push
 AdbDevice(
@@ -528,3 +531,34 @@ def test_what_is_left_of_other_days_can_be_removed(phones, device):
     assert device().clean() == ("edgese-job-old", "edgese-python-1234")
     assert [path.name for path in phone.storage.iterdir()] == ["mine"]
     assert device().clean() == ()
+
+
+def test_a_phone_that_another_run_measures_on_is_not_disturbed(phones, device, adb_server):
+    phone = phones(properties={"ro.product.model": "Pixel 8"})
+    key = f"adb-{adb_server.address}-{phone.serial}"
+    busy = device(busy_timeout_s=0.1)
+    with held(key, "Pixel 8", ignore):
+        for act in (lambda: busy.run(script("print(1)"), ignore), busy.clean):
+            with pytest.raises(DeviceError, match=r"another edgese .* still measures on it"):
+                act()
+    assert nothing_left(phone)
+    assert busy.run(script("print(1)"), ignore).stdout == "1\n"
+
+
+def test_what_edgese_has_on_a_phone_is_removed_by_a_command(
+    phones, adb_server, capsys, monkeypatch
+):
+    phone = phones(properties={"ro.product.model": "Pixel 8"})
+    for name in ("edgese-python-0123456789abcdef", "edgese-job-1", "somebody-else"):
+        (phone.storage / name).mkdir()
+    for name, value in adb_server.environment.items():
+        monkeypatch.setenv(name, value)
+    words = ["devices", "pixel8", "--clean", "--adb-server", adb_server.address]
+    assert run([*words, "--serial", phone.serial, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "device": "pixel8",
+        "removed": ["edgese-job-1", "edgese-python-0123456789abcdef"],
+    }
+    assert [path.name for path in phone.storage.iterdir()] == ["somebody-else"]
+    assert run(words) == 0
+    assert capsys.readouterr().out == "Google Pixel 8: nothing to remove.\n"

@@ -1,10 +1,9 @@
 """ARM's Python and runtimes on the fake phone, behind an emulator: copied, started, measured."""
 
-import shutil
-
 import pytest
 
 from edgese.devices.adb import AdbDevice
+from edgese.devices.qemu import Emulated
 from edgese.measure.api import profile
 
 QUICK = {
@@ -18,31 +17,14 @@ QUICK = {
 }
 
 
-@pytest.fixture
-def emulated():
-    """The sysroot, and the words that run its programs here."""
-    sysroot = pytest.importorskip("edgese.devices.sysroot").find()
-    cpus = pytest.importorskip("edgese.devices.emulator.cpus")
-    program = pytest.importorskip("edgese.devices.emulator.program")
-    if shutil.which("qemu-aarch64") is None:
-        pytest.skip("qemu-aarch64 is missing: apt-get install qemu-user")
-    if sysroot is None:
-        pytest.skip("the sysroot is missing: edgese emulator setup")
-    cpu, qemu = cpus.find_cpu("arm64-a76"), program.find_qemu()
-    folder, _ = cpus.view(cpu, qemu, sysroot)
-    quiet = ("-U", "LD_PRELOAD", "-U", "LD_LIBRARY_PATH")
-    return sysroot, (str(qemu.path), *quiet, "-cpu", cpu.qemu, "-L", str(folder))
-
-
 @pytest.mark.slow
-def test_the_aarch64_runtime_runs_behind_adb(phones, adb_server, emulated, tiny):
-    sysroot, prefix = emulated
+def test_the_aarch64_runtime_runs_behind_adb(phones, adb_server, sysroot, tiny):
     phone = phones(properties={"ro.product.model": "Pixel 8"})
     device = AdbDevice(
         server=adb_server.address,
         environment=adb_server.environment,
         python=sysroot,
-        prefix=prefix,
+        prefix=Emulated("arm64-a76").prefix,
         cool_c=None,
     )
     device.check("onnxruntime")

@@ -54,7 +54,9 @@ def test_an_artifact_is_profiled_on_a_phone(attached, phone, tiny):
 
 
 def test_an_artifact_is_profiled_on_a_board(ssh_server, tiny):
-    board = SshDevice(ssh_server.address, config=ssh_server.config, python=(sys.executable,))
+    board = SshDevice(
+        ssh_server.address, config=ssh_server.config, python=(sys.executable,), cool_c=None
+    )
     result = profile([tiny], device=board, **QUICK)
     check(result, tiny)
     assert result.profiles[0].device.system.startswith("Linux")

@@ -202,7 +202,7 @@ def test_whether_it_has_a_runtime_is_known_without_a_copy(phone, device):
 
 
 def test_a_board_gets_the_same(ssh_server, bundle):
-    board = SshDevice(ssh_server.address, config=ssh_server.config, python=bundle)
+    board = SshDevice(ssh_server.address, config=ssh_server.config, python=bundle, cool_c=None)
     board.check("onnxruntime")
     place = ssh_server.cache / "edgese-python-0123456789abcdef"
     check_anew(board.run(job(), lambda _: None), place)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from edgese.devices import boards, sysfs
+from edgese.devices.locking import held
 from edgese.devices.ssh import SshDevice
 from edgese.errors import DeviceError, InputError, MissingDependency
 from edgese.records.device import DeviceFacts
@@ -46,7 +48,9 @@ def alive(pid):
 @pytest.fixture
 def board(ssh_server):
     def make(**settings):
-        settings = {"python": (sys.executable,), "config": ssh_server.config} | settings
+        # This machine plays the board, and may be at work.
+        own = {"python": (sys.executable,), "config": ssh_server.config, "cool_c": None}
+        settings = own | settings
         return SshDevice(settings.pop("address", ssh_server.address), **settings)
 
     return make
@@ -165,10 +169,13 @@ def test_a_host_that_dies_leaves_nothing_on_the_board(ssh_server, nothing_left):
     code = f"""
 import sys
 from pathlib import Path
+from edgese.devices import boards, sysfs
+from edgese.devices.locking import held
 from edgese.devices.ssh import SshDevice
 from edgese.records.measurement import Job, Push
 SshDevice(
-    {ssh_server.address!r}, config=Path({str(ssh_server.config)!r}), python=(sys.executable,)
+    {ssh_server.address!r}, config=Path({str(ssh_server.config)!r}), python=(sys.executable,),
+    cool_c=None,
 ).run(
     Job(argv=("{{python}}", "s.py"), push=(Push(name="s.py", content={FAMILY.encode()!r}),)),
     lambda line: print(line, flush=True),
@@ -302,3 +309,25 @@ def test_what_is_left_of_other_days_can_be_removed(board, ssh_server):
     assert board().clean() == ("edgese-job-old", "edgese-python-1234")
     assert [path.name for path in ssh_server.cache.iterdir()] == ["mine"]
     (ssh_server.cache / "mine").rmdir()
+
+
+def test_a_warm_board_is_waited_for_and_given_up(board, monkeypatch):
+    zones = f"printf '\\n{sysfs.HEADING}zones\\n70000 cpu-thermal\\n'"
+    monkeypatch.setattr(boards, "QUESTIONS", zones)
+    heard, slept = [], []
+    device = board(cool_c=60.0, cool_timeout_s=10, sleep=slept.append)
+    with pytest.raises(DeviceError, match="its cpu-thermal has 70 °C, not below 60 °C"):
+        device.run(script("print(1)"), heard.append)
+    assert len(slept) == 2
+    assert "wait for the board" in json.loads(heard[0])["stage"]
+
+
+def test_a_board_that_another_run_measures_on_is_not_disturbed(board, ssh_server, nothing_left):
+    key = f"ssh-{ssh_server.user}@127.0.0.1-{ssh_server.port}"
+    device = board(busy_timeout_s=0.1)
+    with held(key, "the board", ignore):
+        for act in (lambda: device.run(script("print(1)"), ignore), device.clean):
+            with pytest.raises(DeviceError, match=r"another edgese .* still measures on it"):
+                act()
+    assert nothing_left()
+    assert device.run(script("print(1)"), ignore).stdout == "1\n"

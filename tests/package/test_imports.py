@@ -2,10 +2,10 @@
 
 import ast
 import json
+import os
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,8 @@ HEAVY = ("torch", "coremltools", "onnx", "onnxruntime", "rich", "numpy", "PIL", 
 # From the rim inwards: a package may import from those that stand after it, never before.
 LAYERS = (
     ("cli",),
-    ("demonstration", "diagnosis"),
-    ("conversion", "evaluation", "inspection", "measure", "quantization", "training"),
+    ("demonstration", "diagnosis", "report"),
+    ("conversion", "evaluation", "inspection", "measure", "prediction", "quantization", "training"),
     ("targets", "devices", "models", "data", "statistics", "store"),
     ("catalog", "project", "machine"),
     ("protocols",),
@@ -48,20 +48,21 @@ def test_importing_edgese_loads_no_heavy_library():
 
 
 def test_help_starts_in_time():
-    command = [sys.executable, "-m", "edgese", "--help"]
-    seconds = []
-    for _ in range(20):
-        started = time.perf_counter()
-        subprocess.run(command, capture_output=True, check=True)
-        seconds.append(time.perf_counter() - started)
-    bare = []
-    for _ in range(5):
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-c", ""], capture_output=True, check=True)
-        bare.append(time.perf_counter() - started)
-    # 150 ms is the promise on a quiet machine; a busy one shows in the bare interpreter's start.
-    allowance = max(0.0, statistics.median(bare) - 0.03) * 4
-    assert statistics.median(seconds) < 0.150 + allowance
+    """Of a processor's time, which a busy machine leaves about as it is."""
+
+    def seconds(command):
+        taken = []
+        for _ in range(20):
+            before = os.times()
+            subprocess.run(command, capture_output=True, check=True)
+            after = os.times()
+            user = after.children_user - before.children_user
+            taken.append(user + after.children_system - before.children_system)
+        return statistics.median(taken)
+
+    # 150 ms is the promise on a quiet machine; a slow one shows in the bare interpreter's start.
+    allowance = max(0.0, seconds([sys.executable, "-c", ""]) - 0.03) * 4
+    assert seconds([sys.executable, "-m", "edgese", "--help"]) < 0.150 + allowance
 
 
 def imports_of(path: Path) -> set[str]:

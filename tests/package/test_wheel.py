@@ -31,7 +31,8 @@ def test_data_and_typing_marker_travel_inside_the_package(wheel):
     data = {
         f"edgese/_data/{path.relative_to(ROOT)}"
         for folder in ("targets", "calibration")
-        for path in (ROOT / folder).rglob("*.toml")
+        for kind in ("*.toml", "*.csv")
+        for path in (ROOT / folder).rglob(kind)
     }
     assert data
     assert data <= names

@@ -12,10 +12,10 @@ def user_project(tmp_path, monkeypatch):
     (tmp_path / "calibration/recipes").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     project.root.cache_clear()
-    project.defaults.cache_clear()
+    project.file.cache_clear()
     yield tmp_path
     project.root.cache_clear()
-    project.defaults.cache_clear()
+    project.file.cache_clear()
 
 
 RECIPE = """

@@ -10,7 +10,7 @@ from edgese.__main__ import run
 
 
 @pytest.fixture
-def said(capsys):
+def said(capsys, nothing_attached):  # noqa: ARG001  # what it prints depends on it
     """Runs a command that ends well and gives what it printed."""
 
     def printed(*arguments):
@@ -86,3 +86,23 @@ def test_an_unknown_device_ends_in_its_exit_code_and_prints_no_result(capsys):
     told = capsys.readouterr()
     assert told.out == ""
     assert "Did you mean 'pixel8'?" in told.err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--clean"], "needs a device"),
+        (["host", "--clean"], "leaves nothing on This machine"),
+        (["arm64-a76", "--clean"], "leaves nothing on Emulated Cortex-A76"),
+        (["pixel8", "--serial", "X"], "go with --clean"),
+        (["--address", "pi@rpi5"], "go with --clean"),
+    ],
+)
+def test_what_cannot_be_cleaned_is_refused(capsys, words, says):
+    assert run(["devices", *words]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_board_without_an_address_cannot_be_cleaned(capsys):
+    assert run(["devices", "rpi5", "--clean"]) == 5
+    assert "has no address" in capsys.readouterr().err

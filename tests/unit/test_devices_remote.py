@@ -7,13 +7,14 @@ import pytest
 from edgese.devices import sysfs
 from edgese.devices.adb_client import Attached, attached, server_address
 from edgese.devices.affinity import big_cores, fast_cores, mask
-from edgese.devices.android import properties, state, throttling, too_warm
+from edgese.devices.android import properties, state, throttling
 from edgese.devices.elf import architecture, refuse_foreign
+from edgese.devices.heat import phone_too_warm
 from edgese.devices.shell import Listener, answered, listed
 from edgese.devices.ssh_client import Address, parsed
 from edgese.errors import ConfigError, DeviceError
-from edgese.records.device import recognised
 from edgese.records.phone import CoreState
+from edgese.records.recognition import recognised
 
 DATA = Path(__file__).parents[1] / "data" / "phones"
 
@@ -98,13 +99,13 @@ def test_a_phone_is_read_from_recorded_answers():
 def test_a_phone_that_tells_nothing_of_its_heat_is_not_waited_for():
     now = phone()
     assert (now.battery_c, now.skin_c, now.thermal_status) == (None, None, None)
-    assert too_warm(now, 35) == ""
+    assert phone_too_warm(now, 35) == ""
 
 
 def test_the_battery_decides_where_the_case_is_not_told():
     text = (DATA / "battery.txt").read_text(encoding="utf-8")
-    assert too_warm(phone(text), 35) == ""
-    assert "battery has 32.6 °C, not below 30 °C" in too_warm(phone(text), 30)
+    assert phone_too_warm(phone(text), 35) == ""
+    assert "battery has 32.6 °C, not below 30 °C" in phone_too_warm(phone(text), 30)
 
 
 def test_a_rising_thermal_status_is_throttling():

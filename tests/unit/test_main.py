@@ -92,7 +92,7 @@ def test_a_termination_ends_like_an_interruption(monkeypatch, capsys):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-@pytest.mark.parametrize("arguments", [["modes"], ["models", "--nonsense"], ["profile"]])
+@pytest.mark.parametrize("arguments", [["modes"], ["models", "--nonsense"], ["demo", "x"]])
 def test_wrong_arguments_end_in_2_and_name_the_help(capsys, arguments):
     assert __main__.run(arguments) == 2
     assert "--help` tells what it takes" in capsys.readouterr().err

@@ -4,8 +4,9 @@ import random
 
 import pytest
 
-from edgese.measure.cautions import cautions
+from edgese.measure.cautions import cautions, phone_cautions
 from edgese.records.measurement import Block
+from edgese.records.phone import PhoneState
 
 
 def blocks_of(draw, count=20, runs=10, clock=lambda _: None):
@@ -124,3 +125,27 @@ def test_a_clock_that_some_blocks_do_not_know_is_not_judged():
         lambda number: 5.0 + (number > 9), clock=lambda number: 2800 if number < 5 else None
     )
     assert "THROTTLED" not in codes(known_at_first)
+
+
+def phone(**told):
+    return PhoneState(
+        serial="A1",
+        model="Pixel 8",
+        soc="",
+        abi="arm64-v8a",
+        android="14",
+        build="X",
+        architecture="aarch64",
+        taken="2026-01-01T00:00:00+00:00",
+        **told,
+    )
+
+
+def test_a_phone_that_slows_itself_down_says_so():
+    before = phone(thermal_status=0, skin_c=31.0)
+    (caution,) = phone_cautions(before, phone(thermal_status=2, skin_c=44.5))
+    assert caution.code == "THROTTLED"
+    assert caution.numbers == {"before": 0, "after": 2}
+    assert "from 31 to 44.5" in caution.message
+    assert phone_cautions(before, phone(thermal_status=0, skin_c=33.0)) == ()
+    assert phone_cautions(None, None) == ()

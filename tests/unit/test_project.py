@@ -20,7 +20,7 @@ def folder(tmp_path, monkeypatch):
 
 def forget():
     project.root.cache_clear()
-    project.defaults.cache_clear()
+    project.file.cache_clear()
 
 
 @pytest.mark.usefixtures("folder")

@@ -7,7 +7,7 @@ wheels; `find` gives it. On a board or phone its interpreter is started by its o
         R/usr/bin/python3.11
 """
 
-from edgese.devices.sysroot.bundle import Sysroot, faults, find, required
+from edgese.devices.sysroot.bundle import SITE, Sysroot, faults, find, required
 from edgese.devices.sysroot.making import setup
 
-__all__ = ["Sysroot", "faults", "find", "required", "setup"]
+__all__ = ["SITE", "Sysroot", "faults", "find", "required", "setup"]

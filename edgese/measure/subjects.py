@@ -1,0 +1,82 @@
+"""What is to be profiled as artifacts: those that were named, and those that models become."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgese import catalog, project, store
+from edgese.conversion.api import convert
+from edgese.conversion.run import Report
+from edgese.conversion.stored import is_program
+from edgese.errors import ConfigError, ConversionError
+
+
+def artifacts_of(
+    subjects: Sequence[str],
+    *,
+    targets: Sequence[str],
+    recipe: str | None,
+    weights: str | None,
+    data: str | None,
+    resolution: int | tuple[int, int] | None,
+    out: Path,
+    progress: Report | None,
+) -> list[Path]:
+    """The artifacts of subjects; models are converted into ``out``, through the cache.
+
+    A model has random weights where none are named, and its integers are found with the embedded
+    pictures: what an artifact costs depends on neither.
+
+    Args:
+        targets, recipe, weights, data, resolution: of models alone.
+
+    Raises:
+        ConfigError: a model without a target, or settings of models where there is none.
+        ConversionError: one could not be converted.
+        Others as `edgese.conversion.api.convert`.
+    """
+    models = [subject for subject in subjects if not _is_artifact(subject)]
+    asked = {"recipe": recipe, "weights": weights, "data": data, "resolution": resolution}
+    given = [name for name, value in asked.items() if value is not None]
+    if given and not models:
+        raise ConfigError(
+            f"--{given[0]} was given, and artifacts are measured as they are.",
+            hint="Name the model instead, or convert it with `edgese convert`.",
+        )
+    if models and not targets:
+        raise ConfigError(
+            f"{models[0]} is a model, and no target was named to convert it to.",
+            hint="Give --target tflite, onnxruntime, executorch or coreml, or name an artifact.",
+        )
+    found: list[Path] = []
+    for subject in subjects:
+        if _is_artifact(subject):
+            found.append(Path(subject))
+            continue
+        chosen = catalog.recipe(recipe) if recipe else None
+        integer = chosen is not None and chosen.is_integer
+        stored = is_program(subject)
+        for outcome in convert(
+            subject,
+            targets,
+            weights=None if stored else weights or project.weights(subject) or "none",
+            recipe=None if stored else recipe,
+            data=data or ("embedded" if integer and not stored else None),
+            resolution=resolution,
+            out=out,
+            progress=progress,
+        ):
+            if not outcome.artifact:
+                raise ConversionError(
+                    f"{subject} for {outcome.target}: {outcome.error}", hint=outcome.hint
+                )
+            found.append(Path(outcome.artifact))
+    return found
+
+
+def _is_artifact(subject: str) -> bool:
+    """Whether a subject is the file of a target, there or not."""
+    path = Path(subject)
+    suffixes = {catalog.target_facts(name).suffix for name in catalog.target_names()}
+    return path.suffix in suffixes or (
+        store.manifest_path(path).is_file() and not is_program(subject)
+    )

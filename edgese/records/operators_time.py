@@ -1,0 +1,79 @@
+"""What each operator of an artifact takes, as its runtime tells."""
+
+import msgspec
+
+from edgese.records.base import Record
+from edgese.records.measurement import DeviceInfo, Source
+
+OPERATORS_SCHEMA = 1
+
+
+class OperatorTime(Record, frozen=True):
+    """One operator of the graph that the runtime executes, which is not always the file's.
+
+    Attributes:
+        name: of the node, in the runtime's words.
+        operator: kind, as in "QLinearConv".
+        dtype: of its output, as in "uint8": a float operator in an int8 network stands out.
+        output: shape of its output.
+        mean_ms: over the counted inferences.
+        share: of the whole inference, in 0..1.
+    """
+
+    name: str
+    operator: str
+    dtype: str
+    output: tuple[int, ...]
+    mean_ms: float
+    share: float
+
+
+class OperatorKindTime(Record, frozen=True):
+    """All operators of one kind; see `OperatorTime`."""
+
+    operator: str
+    count: int
+    mean_ms: float
+    share: float
+
+
+class OperatorTimes(Record, frozen=True):
+    """Times of the operators of one artifact on one device.
+
+    They come from a process of their own, because recording them slows the runtime down: shares are
+    what they are good for, and ``inference_ms`` is no latency.
+
+    Attributes:
+        label: the artifact's path as it was given.
+        resolution: height and width of the input.
+        trained: False for random weights.
+        unavailable: why there are no times; "" where there are.
+        runs: inferences that count.
+        inference_ms: mean of a whole inference while it was recorded; None without times.
+        outside_ms: of it, what is in no operator.
+        operators: in the order of execution.
+        kinds: the most expensive first.
+        versions: of the packages that executed it.
+    """
+
+    label: str
+    sha256: str
+    target: str
+    delegate: str
+    recipe: str
+    model: str
+    resolution: tuple[int, int]
+    trained: bool
+    device: DeviceInfo
+    threads: int
+    unavailable: str
+    edgese: str
+    created: str
+    runs: int = 0
+    inference_ms: float | None = None
+    outside_ms: float | None = None
+    operators: tuple[OperatorTime, ...] = ()
+    kinds: tuple[OperatorKindTime, ...] = ()
+    versions: dict[str, str] = msgspec.field(default_factory=dict)
+    source: Source = "measured"
+    schema: int = OPERATORS_SCHEMA

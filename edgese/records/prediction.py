@@ -1,0 +1,91 @@
+"""What was predicted, with its interval, and what it rests on."""
+
+from typing import Literal
+
+from edgese.records.base import Record
+from edgese.records.interval import Interval
+
+# How much of the device was seen: this board, its facts alone, or its facts and measurements
+# that the caller gave.
+DeviceKnown = Literal["measured", "facts", "anchored"]
+# Whether the very network at the very resolution was measured somewhere.
+NetworkKnown = Literal["measured", "new"]
+
+
+class Anchor(Record, frozen=True):
+    """A latency that the caller measured on the device, with the same target, delegate and recipe.
+
+    Attributes:
+        model: name of a model or of a network in calibration/latency/networks.
+        resolution: None is the model's own.
+    """
+
+    model: str
+    latency_ms: float
+    resolution: tuple[int, int] | None = None
+
+
+class Evidence(Record, frozen=True):
+    """How far predictions of this kind were off where the truth was left out of the fit.
+
+    Attributes:
+        fit: which fit: "ncnn-cpu", "xnnpack-cpu", "litert-accelerator", "qualcomm-npu".
+        precision: "fp32" or "int8"; "all" where one fit serves both.
+        device, network: what was left out: see `DeviceKnown` and `NetworkKnown`.
+        anchors: networks that were measured on the device that was left out.
+        count: predictions that were compared; groups: devices or networks they come from.
+        within_10, within_20: share within 10 and 20 percent of the truth.
+        coverage: share of truths in their 90 % interval, each interval made without the device or
+            network that it was tried on.
+        spread: 90 % of predictions are off by at most this factor: exp of the quantile of the
+            absolute log error.
+    """
+
+    fit: str
+    precision: str
+    device: DeviceKnown
+    network: NetworkKnown
+    count: int
+    groups: int
+    within_10: float
+    within_20: float
+    coverage: float
+    spread: float
+    anchors: int = 0
+
+
+class EvidenceTable(Record, frozen=True):
+    """calibration/latency/evidence.toml."""
+
+    evidence: tuple[Evidence, ...]
+
+
+class Prediction(Record, frozen=True):
+    """The latency of one picture on a device that was not measured.
+
+    Attributes:
+        delegate: "cpu", "gpu", "npu" or "edgetpu".
+        threads: of the processor; None elsewhere.
+        latency_ms: the middle of what is expected: half of the truths lie on either side.
+        interval: 90 %.
+        rows: published measurements that the fit rests on; ``sources`` are their urls.
+        evidence: how far such predictions were off; where the prediction is a step on another, one
+            for each, and the interval is that of both.
+        cautions: what a reader should know, as sentences.
+    """
+
+    model: str
+    device: str
+    target: str
+    delegate: str
+    precision: str
+    threads: int | None
+    resolution: tuple[int, int]
+    latency_ms: float
+    interval: Interval
+    rows: int
+    evidence: tuple[Evidence, ...]
+    sources: tuple[str, ...]
+    anchors: tuple[Anchor, ...] = ()
+    cautions: tuple[str, ...] = ()
+    source: Literal["predicted"] = "predicted"

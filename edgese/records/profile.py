@@ -1,0 +1,110 @@
+"""What ``edgese profile`` leaves: measured, emulated, predicted or estimated, each apart."""
+
+from typing import Literal
+
+from edgese.records.base import Record
+from edgese.records.binary import BinaryRun
+from edgese.records.emulation import Emulation
+from edgese.records.estimate import Estimate
+from edgese.records.measurement import DeviceInfo, MeasurePlan, Profile, Ratio
+from edgese.records.phone import PhoneState
+from edgese.records.prediction import Prediction
+
+PROFILE_SCHEMA = 2
+
+
+class ProfileFailure(Record, frozen=True):
+    """An artifact that could not be measured while others were."""
+
+    label: str
+    error: str
+    hint: str
+    exit_code: int
+
+
+class ProgramProfile(Record, frozen=True):
+    """An artifact that was measured by its runtime's own benchmark program.
+
+    Attributes:
+        label: the artifact's path as it was given.
+        program, program_sha256: the file that was run.
+    """
+
+    label: str
+    sha256: str
+    target: str
+    recipe: str
+    model: str
+    resolution: tuple[int, int]
+    trained: bool
+    device: str
+    threads: int
+    program: str
+    program_sha256: str
+    run: BinaryRun
+    source: Literal["measured"] = "measured"
+
+
+class SweepArtifact(Record, frozen=True):
+    """An artifact that is measured in a sweep."""
+
+    label: str
+    sha256: str
+
+
+class Sweep(Record, frozen=True):
+    """How many artifacts are shared out over several jobs, and how far that is.
+
+    Attributes:
+        device: that the first group was measured on; a sweep is resumed on the same only.
+        groups: positions of the artifacts that are measured together. The first artifact is the
+            baseline of all ratios and leads every group.
+        done: groups that are measured, in this order.
+        runner_sha256: of the program that measures.
+    """
+
+    device: DeviceInfo
+    artifacts: tuple[SweepArtifact, ...]
+    groups: tuple[tuple[int, ...], ...]
+    done: int
+    runner_sha256: str
+
+
+class ProfileResult(Record, frozen=True):
+    """All that could be said of artifacts on a device.
+
+    Only ``profiles`` and ``programs`` are figures of the device itself.
+
+    Attributes:
+        device: as it was asked for.
+        absence: why nothing was measured on it; "" where it was, and where it is no device that
+            anything can be measured on.
+        plan: None where nothing was measured with edgese's own runner.
+        ratios: against the first artifact of ``profiles``.
+        emulations: on an emulated processor with the same instructions as its fastest cores.
+        estimates: of a compiler's own model of the device.
+        notes: what could not be had, and why.
+        before, after: a phone or a board around the measurement.
+        complete: False while groups of a sweep are missing.
+        sweep: where artifacts were measured in groups. The baseline has a profile for each group,
+            as in "a.tflite (group 2)", and ratios are told against the one of the same group.
+    """
+
+    device: str
+    edgese: str
+    created: str
+    absence: str = ""
+    plan: MeasurePlan | None = None
+    profiles: tuple[Profile, ...] = ()
+    ratios: tuple[Ratio, ...] = ()
+    failures: tuple[ProfileFailure, ...] = ()
+    programs: tuple[ProgramProfile, ...] = ()
+    emulations: tuple[Emulation, ...] = ()
+    predictions: tuple[Prediction, ...] = ()
+    estimates: tuple[Estimate, ...] = ()
+    notes: tuple[str, ...] = ()
+    before: PhoneState | None = None
+    after: PhoneState | None = None
+    complete: bool = True
+    sweep: Sweep | None = None
+    schema: int = PROFILE_SCHEMA
