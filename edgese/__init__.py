@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edgese.evaluation.api import classify, evaluate
     from edgese.evaluation.comparison import agreement
     from edgese.evaluation.subjects import find_subject
+    from edgese.inspection.api import inspect
     from edgese.measure.api import profile
     from edgese.models.builder import build
     from edgese.models.cost import cost
@@ -48,6 +49,7 @@ __all__ = [
     "evaluate",
     "find_model",
     "find_subject",
+    "inspect",
     "load_network",
     "predict",
     "profile",
@@ -72,6 +74,7 @@ _HOMES = {
     "evaluate": "edgese.evaluation.api",
     "find_model": "edgese.models.registry",
     "find_subject": "edgese.evaluation.subjects",
+    "inspect": "edgese.inspection.api",
     "load_network": "edgese.models.weights",
     "predict": "edgese.prediction.api",
     "profile": "edgese.measure.api",

@@ -15,6 +15,7 @@ from edgese.cli import (
     emulator,
     evaluate,
     importing,
+    inspect,
     models,
     predict,
     profile,
@@ -56,6 +57,7 @@ app.command("train", epilog=train.EXAMPLE)(train.train)
 app.command("quantize", epilog=quantize.EXAMPLE)(quantize.quantize)
 app.command("convert", epilog=convert.EXAMPLE)(convert.convert)
 app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
+app.command("inspect", epilog=inspect.EXAMPLE)(inspect.inspect)
 app.command("profile", epilog=profile.EXAMPLE)(profile.profile)
 app.command("bundle", epilog=bundle.EXAMPLE)(bundle.bundle)
 app.command("import", epilog=importing.EXAMPLE)(importing.import_results)

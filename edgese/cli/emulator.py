@@ -49,6 +49,14 @@ def setup(
             help="Also a whole machine that answers adb: 35 MB to fetch; qemu-system-arm.",
         ),
     ] = False,
+    gpu_only: Annotated[
+        bool,
+        typer.Option(
+            "--gpu-only",
+            help="Only software GPUs (Vulkan), which `edgese inspect` asks TFLite's GPU delegate "
+            "on: 90 MB to fetch.",
+        ),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Fetch what emulation needs (70 MB), verify it, and build the counter of instructions.
@@ -69,6 +77,14 @@ def setup(
         raise ConfigError(
             "--bundle-only leaves out what --guest asks for.", hint="Leave one of them out."
         )
+    if gpu_only:
+        if bundle_only or guest or executorch or sysroot is not None:
+            raise ConfigError(
+                "--gpu-only leaves out what the other options ask for.",
+                hint="Set up the rest in a call of its own.",
+            )
+        _gpus(json=json)
+        return
     qemu = None
     with ui.bars(["emulator"]) as show:
         if not bundle_only:
@@ -101,11 +117,24 @@ def setup(
             }
         )
         return
-    ui.echo(f"{made.root}: {', '.join(f'{k} {v}' for k, v in sorted(made.versions.items()))}")
-    if qemu is not None:
-        ui.echo(f"QEMU {qemu.version} emulates {', '.join(CPUS)}.")
-    if image:
-        ui.echo(f"{image}: a machine that answers adb.")
+    lines = [f"{made.root}: {', '.join(f'{k} {v}' for k, v in sorted(made.versions.items()))}"]
+    lines += [f"QEMU {qemu.version} emulates {', '.join(CPUS)}."] if qemu is not None else []
+    lines += [f"{image}: a machine that answers adb."] if image else []
+    ui.echo("\n".join(lines))
+
+
+def _gpus(*, json: bool) -> None:
+    from edgese.cli import ui
+    from edgese.devices import vulkan
+
+    with ui.bars(["software GPUs"]) as show:
+        drivers = vulkan.setup(lambda stage, fraction: show("software GPUs", stage, fraction))
+    if json:
+        names = [driver.name for driver in drivers]
+        ui.echo_json({"root": str(vulkan.folder()), "gpus": names, "packages": vulkan.versions()})
+        return
+    for driver in drivers:
+        ui.echo(f"{driver.name}: {driver.libraries}")
 
 
 @app.command("doctor", epilog=DOCTOR_EXAMPLE)
@@ -115,7 +144,7 @@ def doctor(
     """Show what emulation needs, what is missing and what is broken, and how to mend it.
 
     Every file is hashed, every processor is started, and a loop is counted. What is missing or
-    broken ends in exit code 3; ExecuTorch and the guest may be missing.
+    broken ends in exit code 3; ExecuTorch, the guest and software GPUs may be missing.
     """
     from edgese.cli import ui
     from edgese.devices.emulator.diagnosis import diagnose

@@ -155,12 +155,14 @@ class OperatorReport(Record, frozen=True):
         delegate: what was asked to execute them.
         partitions: how many pieces the delegate executes; 1 is the whole network in one piece.
         outside: what stays outside the delegate.
+        partition_sizes: operators in each piece; empty where that is not read.
     """
 
     operators: dict[str, int]
     delegate: str
     partitions: int
     outside: tuple[OutsideOperator, ...] = ()
+    partition_sizes: tuple[int, ...] = ()
 
 
 class Parity(Record, frozen=True):

@@ -186,8 +186,12 @@ def inspect(artifact: Path, delegate: str) -> OperatorReport:
         InputError: not a readable artifact.
     """
     name = known_delegate(NAME, delegate)
+    operators = dict(mlpackage.operators(mlpackage.read(artifact)))
     return OperatorReport(
-        operators=dict(mlpackage.operators(mlpackage.read(artifact))), delegate=name, partitions=1
+        operators=operators,
+        delegate=name,
+        partitions=1,
+        partition_sizes=(sum(operators.values()),),
     )
 
 

@@ -144,6 +144,7 @@ def inspect(artifact: Path, delegate: str) -> OperatorReport:
             for operator, count in counted.items()
             if name != _PORTABLE
         ),
+        partition_sizes=(contents.kernels.total(),) if name == _PORTABLE else contents.sizes,
     )
 
 

@@ -189,6 +189,7 @@ def inspect(artifact: Path, delegate: str) -> OperatorReport:
         delegate=name,
         partitions=1,
         outside=_in_float(artifact) if _is_integer(model) else (),
+        partition_sizes=(len(model.graph.node),),
     )
 
 

@@ -110,12 +110,14 @@ class Contents:
         inside: nodes of each kind within XNNPACK's graphs.
         in_floats: those among them that compute in floats although their graph computes in
             integers elsewhere; converting the output for the caller is not computing.
+        sizes: nodes of each delegate call's graph, in order; 0 for what is not XNNPACK's.
     """
 
     kernels: Counter[str]
     delegates: tuple[str, ...]
     inside: Counter[str]
     in_floats: Counter[str]
+    sizes: tuple[int, ...]
 
 
 def read(artifact: Path) -> Contents:
@@ -159,6 +161,7 @@ def _contents(data: bytes) -> Contents:
     delegates = plan.tables(7)
     kernels: Counter[str] = Counter()
     called: list[str] = []
+    sizes: list[int] = []
     inside: Counter[str] = Counter()
     in_floats: Counter[str] = Counter()
     for chain in plan.tables(5):
@@ -173,6 +176,7 @@ def _contents(data: bytes) -> Contents:
                     delegate = delegates[call.integer(0)]
                     called.append(delegate.text(0))
                     nodes = tuple(_nodes(_payload(data, program, delegate)))
+                    sizes.append(len(nodes))
                     inside.update(node.kind for node in nodes)
                     if any(node.datatype in _INTEGERS and node.computes for node in nodes):
                         in_floats.update(
@@ -180,7 +184,13 @@ def _contents(data: bytes) -> Contents:
                             for node in nodes
                             if node.datatype in _FLOATS and node.computes and not node.given_back
                         )
-    return Contents(kernels=kernels, delegates=tuple(called), inside=inside, in_floats=in_floats)
+    return Contents(
+        kernels=kernels,
+        delegates=tuple(called),
+        inside=inside,
+        in_floats=in_floats,
+        sizes=tuple(sizes),
+    )
 
 
 def _payload(data: bytes, program: Table, delegate: Table) -> bytes:

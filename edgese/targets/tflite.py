@@ -125,7 +125,8 @@ def inspect(artifact: Path, delegate: str) -> OperatorReport:
     nodes = interpreter._get_ops_details()  # noqa: SLF001  # no public one
     taken = [node for node in nodes if node["op_name"] == "DELEGATE"]
     own = [node for node in nodes if node["op_name"] != "DELEGATE"]
-    inside = {index for node in taken for index in _inside(node, own)}
+    groups = [_inside(node, own) for node in taken]
+    inside = set().union(*groups)
     in_floats = _float_islands(interpreter, own)
     outside = Counter(
         (node["op_name"], _IN_FLOATS if node["index"] in inside else _OUTSIDE)
@@ -140,6 +141,7 @@ def inspect(artifact: Path, delegate: str) -> OperatorReport:
             OutsideOperator(operator=operator, count=count, reason=reason)
             for (operator, reason), count in outside.items()
         ),
+        partition_sizes=tuple(map(len, groups)),
     )
 
 

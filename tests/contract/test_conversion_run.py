@@ -59,7 +59,7 @@ def prepared(folder):
         for name in fakes.NAMES:
             patch.setitem(TARGETS, name, fakes.target(name))
         patch.setenv("PYTHONPATH", str(folder / "site"), prepend=os.pathsep)
-        patch.setenv(cache.VARIABLE, str(folder / "cache"))
+        patch.setenv(store.CACHE_VARIABLE, str(folder / "cache"))
         patch.chdir(folder)
         project.root.cache_clear()
         yield folder
@@ -290,7 +290,7 @@ def test_a_cache_that_cannot_be_written_is_told_as_the_cache(place):
     (place / "cache").write_text("")
     with pytest.raises(OutputError, match="a file, not a folder") as told:
         tiny("good")
-    assert cache.VARIABLE in told.value.hint
+    assert store.CACHE_VARIABLE in told.value.hint
     assert "--no-cache" in told.value.hint
 
 

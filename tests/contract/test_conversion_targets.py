@@ -7,7 +7,6 @@ import msgspec
 import pytest
 
 from edgese import catalog, store
-from edgese.conversion import cache
 from edgese.conversion.api import convert, exit_code
 from edgese.models.registry import customized, find_model
 
@@ -23,7 +22,7 @@ def rows(tmp_path_factory):
         spec, name="small", stages=spec.stages[:2], labels=tuple(f"class {i}" for i in range(10))
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(cache.VARIABLE, str(place / "cache"))
+        patch.setenv(store.CACHE_VARIABLE, str(place / "cache"))
         return {row.target: row for row in convert(small, "all", weights="none", out=place / "out")}
 
 

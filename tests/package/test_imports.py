@@ -17,7 +17,7 @@ HEAVY = ("torch", "coremltools", "onnx", "onnxruntime", "rich", "numpy", "PIL", 
 LAYERS = (
     ("cli",),
     ("demonstration", "diagnosis", "report"),
-    ("conversion", "evaluation", "measure", "prediction", "quantization", "training"),
+    ("conversion", "evaluation", "inspection", "measure", "prediction", "quantization", "training"),
     ("targets", "devices", "models", "data", "statistics", "store"),
     ("catalog", "project", "machine"),
     ("protocols",),

@@ -3,7 +3,7 @@
 from shutil import which
 from typing import TYPE_CHECKING, Final
 
-from edgese.devices import sysroot
+from edgese.devices import sysroot, vulkan
 from edgese.devices.emulator import counter, program
 from edgese.devices.emulator.cpus import CPUS
 from edgese.devices.guest import image, machine
@@ -40,6 +40,7 @@ def diagnose(progress: Progress) -> EmulatorDiagnosis:
         **{name: lambda name=name: _processor(name) for name in CPUS},  # type: ignore[misc]
         "counter": _counter,
         "guest": _guest,
+        "software GPUs": _gpus,
     }
     parts = []
     for number, (name, look) in enumerate(steps.items()):
@@ -148,6 +149,23 @@ def _guest() -> EmulatorPart:
         status="ok" if folder else "missing",
         found=folder,
         remedy="" if folder else machine.INSTALL if program is None else image.SETUP,
+        needed=False,
+    )
+
+
+def _gpus() -> EmulatorPart:
+    name = "software GPUs"
+    packages = vulkan.versions()
+    if not packages:
+        return EmulatorPart(name=name, status="missing", remedy=vulkan.SETUP, needed=False)
+    faults = vulkan.faults()
+    return EmulatorPart(
+        name=name,
+        status="broken" if faults else "ok",
+        found=f"SwiftShader of Chromium {packages['chromium-common']}, "
+        f"lavapipe of Mesa {packages['mesa-vulkan-drivers']}",
+        error=_told(faults),
+        remedy=vulkan.SETUP if faults else "",
         needed=False,
     )
 

@@ -1,4 +1,4 @@
-"""Debian's arm64 packages, fetched by a private apt that needs no root and changes nothing here.
+"""Debian's packages, fetched by a private apt that needs no root and changes nothing here.
 
 Apt verifies the archive's signature with Debian's own keys, and with it the hashes of all packages,
 as described in apt-secure(8).
@@ -8,6 +8,7 @@ import json
 import os
 import re
 import subprocess
+import tarfile
 from collections.abc import Sequence
 from os.path import relpath
 from pathlib import Path
@@ -19,6 +20,7 @@ from edgese import store
 from edgese.errors import ConfigError, MissingDependency, OutputError, StoreError
 
 SUITE: Final = "bookworm"
+ARM64: Final = "arm64"
 BACKPORTS: Final = f"{SUITE}-backports"
 KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 MIRROR: Final = "http://deb.debian.org/"
@@ -26,21 +28,27 @@ MIRROR: Final = "http://deb.debian.org/"
 _UNUSED: Final = ("usr/share", "var", "usr/lib/aarch64-linux-gnu/gconv")
 # Installers, which other packages' scripts would call; nothing is installed here.
 _INSTALLERS: Final = ("dpkg", "tar")
+_ELSEWHERE: Final = (
+    "Elsewhere give --sysroot DIR: an unpacked arm64 file system with /usr/bin/python3.11, such as "
+    "an exported Debian 12 container."
+)
 _TOOLS: Final = {"apt-get": "apt", "apt-cache": "apt", "apt-config": "apt", "dpkg-deb": "dpkg"}
 
 
-def check() -> None:
+def check(elsewhere: str = _ELSEWHERE) -> None:
     """Raises where this system has no apt or none of Debian's keys.
 
+    Args:
+        elsewhere: what to do on systems that are no relatives of Debian.
+
     Raises:
-        ConfigError: not a relative of Debian; a folder must be given instead.
+        ConfigError: not a relative of Debian.
         MissingDependency: the keys are not installed.
     """
     if missing := [tool for tool in _TOOLS if which(tool) is None]:
         raise ConfigError(
-            f"Debian's arm64 packages cannot be fetched here: {', '.join(missing)} not found.",
-            hint="This needs Debian or Ubuntu. Elsewhere give --sysroot DIR: an unpacked arm64 "
-            "file system with /usr/bin/python3.11, such as an exported Debian 12 container.",
+            f"Debian's packages cannot be fetched here: {', '.join(missing)} not found.",
+            hint=f"This needs Debian or Ubuntu. {elsewhere}",
         )
     if not KEYRING.is_file():
         raise MissingDependency(
@@ -50,7 +58,13 @@ def check() -> None:
 
 
 def download(
-    packages: Sequence[str], folder: Path, *, release: str = SUITE, kernel: str = ""
+    packages: Sequence[str],
+    folder: Path,
+    *,
+    release: str = SUITE,
+    kernel: str = "",
+    alone: Sequence[str] = (),
+    architecture: str = ARM64,
 ) -> dict[str, str]:
     """Fetches packages and what they depend on into ``folder``.
 
@@ -60,6 +74,8 @@ def download(
         release: what is preferred where several have a package: the suite, or its backports.
         kernel: a package that names the newest kernel, which is fetched without what it needs to
             be installed.
+        alone: packages that are fetched without what they depend on.
+        architecture: in Debian's words.
 
     Returns:
         SHA-256 of each .deb file by its name; each stood in the signed index.
@@ -69,10 +85,10 @@ def download(
         OutputError: apt could not fetch them; its own words are told.
     """
     verified = folder / "verified.json"
-    asked = [*packages, release, kernel]
+    asked = [*packages, release, kernel, *alone]
     if known := _verified(verified, asked):
         return known
-    config = _configured(folder)
+    config = _configured(folder, architecture)
     _run(["apt-get", "update"], config)
     chosen = ["--yes", "--target-release", release]
     _run(["apt-get", *chosen, "--download-only", "install", *packages], config)
@@ -84,7 +100,9 @@ def download(
             raise StoreError(
                 f"Debian's package {kernel} names no kernel.", hint="Please report it."
             )
-        _run(["apt-get", *chosen, "download", named[1]], config, folder)
+        alone = [*alone, named[1]]
+    if alone:
+        _run(["apt-get", *chosen, "download", *alone], config, folder)
     files = sorted(folder.glob("*.deb"))
     index = hashes(_run(["apt-cache", "show", *(package_of(file) for file in files)], config))
     found = {}
@@ -132,6 +150,32 @@ def unpack(files: Sequence[Path], root: Path) -> dict[str, str]:
     return versions
 
 
+def extract(package: Path, wanted: re.Pattern[str], folder: Path) -> list[str]:
+    """Takes single files out of a .deb file, without the folders that they lie in there.
+
+    Links to other files are followed by name: the file that one names must be wanted too.
+
+    Returns:
+        The names of what was taken.
+    """
+    command = ["dpkg-deb", "--fsys-tarfile", str(package)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as unpacker:
+        assert unpacker.stdout is not None  # noqa: S101 - a pipe was asked for
+        taken = []
+        with tarfile.open(fileobj=unpacker.stdout, mode="r|") as archive:
+            for member in archive:
+                if (member.isfile() or member.issym()) and wanted.search(member.name):
+                    member.name = Path(member.name).name
+                    archive.extract(member, folder, filter="data")
+                    taken.append(member.name)
+    if unpacker.returncode != 0:
+        raise StoreError(
+            f"{package} cannot be unpacked: dpkg-deb ended with code {unpacker.returncode}.",
+            hint="Remove it, then set up again.",
+        )
+    return taken
+
+
 def enclose(root: Path) -> None:
     """Makes absolute links relative: "/etc/x" would lead out of ``root``, to this machine's own."""
     for path in root.rglob("*"):
@@ -156,9 +200,9 @@ def package_of(file: Path) -> str:
     return file.name.partition("_")[0]
 
 
-def sources(mirror: str) -> str:
+def sources(mirror: str, architecture: str = ARM64) -> str:
     """The content of sources.list."""
-    signed = f"deb [arch=arm64 signed-by={KEYRING}] {mirror.rstrip('/')}"
+    signed = f"deb [arch={architecture} signed-by={KEYRING}] {mirror.rstrip('/')}"
     return (
         f"{signed}/debian {SUITE} main\n"
         f"{signed}/debian {SUITE}-updates main\n"
@@ -167,7 +211,7 @@ def sources(mirror: str) -> str:
     )
 
 
-def settings(folder: Path, transport: str) -> str:
+def settings(folder: Path, transport: str, architecture: str = ARM64) -> str:
     """The content of apt.conf.
 
     Args:
@@ -176,8 +220,8 @@ def settings(folder: Path, transport: str) -> str:
     """
     return "\n".join(
         (
-            'APT::Architecture "arm64";',
-            'APT::Architectures { "arm64"; };',
+            f'APT::Architecture "{architecture}";',
+            f'APT::Architectures {{ "{architecture}"; }};',
             'APT::Install-Recommends "false";',
             # Where root calls it, it would fetch as another user, who may not write here.
             'APT::Sandbox::User "root";',
@@ -202,7 +246,7 @@ def settings(folder: Path, transport: str) -> str:
     )
 
 
-def _configured(folder: Path) -> Path:
+def _configured(folder: Path, architecture: str) -> Path:
     """Writes a private apt's configuration."""
     own = folder / "apt"
     with store.writing(own):
@@ -210,9 +254,11 @@ def _configured(folder: Path) -> Path:
         (own / "cache").mkdir(exist_ok=True)
         (folder / "partial").mkdir(exist_ok=True)
         (own / "status").write_bytes(b"")
-        (own / "sources.list").write_text(sources(MIRROR), encoding="ascii")
+        (own / "sources.list").write_text(sources(MIRROR, architecture), encoding="ascii")
         config = own / "apt.conf"
-        config.write_text(settings(own, _run(["apt-config", "dump"])), encoding="utf-8")
+        config.write_text(
+            settings(own, _run(["apt-config", "dump"]), architecture), encoding="utf-8"
+        )
     return config
 
 

@@ -1,0 +1,289 @@
+"""Asks TFLite's GPU delegate: LiteRT's own, on this machine's GPU or on a software one.
+
+What it takes and what its arithmetic does to the logits is told; its times on a processor mean
+nothing, and are not.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
+
+from edgese.data.embedded import parity_pictures
+from edgese.devices import vulkan
+from edgese.errors import DeviceError, MissingDependency
+from edgese.inspection import gpu_process
+from edgese.inspection.graphs import tflite_nodes
+from edgese.inspection.reports import largest_piece
+from edgese.protocols import Progress
+from edgese.records.artifact import Manifest
+from edgese.records.inspection import DelegateReport, Drift
+from edgese.records.target import DelegateFacts
+from edgese.targets import tflite
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+TIMEOUT_S: Final = 1800
+_ADAPTER: Final = re.compile(r"Selected adapter: (?P<name>.+?), arch=")
+_NONE: Final = "No adapters found"
+_IMPATIENT: Final = "Failed to lock custom tensor buffer"
+# Sound files were seen at 0.989 and above, random int8 ones among them; one at 0.46.
+_NEAR: Final = 0.98
+_MORE_TRIES: Final = 4
+_REFUSED: Final = re.compile(
+    r"Following operations are not supported by GPU delegate:\n(?P<kinds>.*?)\n"
+    r"(?:(?P<gpu>\d+)|No) operations will run on the GPU, and (?:the remaining|all) (?P<cpu>\d+) ",
+    re.DOTALL,
+)
+_KIND: Final = re.compile(r"^(?P<operator>\w+): (?P<reason>.+)$", re.MULTILINE)
+# What LiteRT says of itself, also when it is torn down after an error.
+_NEWS: Final = re.compile(r"INFO: |[IW]\d{4} |\s|=== Source")
+_NO_SUCH: Final = "Not supported op "
+# The source stands in targets/tflite.toml.
+_FLOATS: Final = (
+    "The GPU delegate computes integer models in floats, so even in fp32 it does not give the "
+    "integers that the processor does."
+)
+_UNTRAINED: Final = "The weights are random: on trained ones the drift is another."
+
+
+@dataclass(frozen=True)
+class GpuLog:
+    """What the delegate logs while it compiles a file.
+
+    Attributes:
+        adapter: name of the GPU that it chose; "" where it found none.
+        refused: its reason for each kind of operator that it leaves to the processor.
+        on_gpu, on_cpu: how many operators go where; None where it takes all and says nothing.
+    """
+
+    adapter: str
+    refused: Mapping[str, str]
+    on_gpu: int | None
+    on_cpu: int | None
+
+
+def parsed_log(text: str) -> GpuLog:
+    """Reads LiteRT's log; pure.
+
+    Source of the wording: tensorflow/lite/delegates/gpu/common/model_builder.cc, GetOpsToReplace.
+    """
+    adapter = _ADAPTER.search(text)
+    name = adapter["name"] if adapter else ""
+    found = _REFUSED.search(text)
+    if found is None:
+        return GpuLog(adapter=name, refused={}, on_gpu=None, on_cpu=None)
+    reasons: dict[str, list[str]] = {}
+    for kind in _KIND.finditer(found["kinds"]):
+        reasons.setdefault(kind["operator"], []).append(kind["reason"].strip())
+    return GpuLog(
+        adapter=name,
+        refused={operator: "; ".join(told) for operator, told in reasons.items()},
+        on_gpu=int(found["gpu"] or 0),
+        on_cpu=int(found["cpu"]),
+    )
+
+
+def chosen_driver(name: str, *, halves: bool) -> vulkan.Driver:
+    """The Vulkan driver to ask on.
+
+    Args:
+        name: as in `vulkan.DRIVERS`; "" chooses: what the user's environment names, then a software
+            GPU, then whatever the system has.
+        halves: whether the arithmetic is wanted, for which lavapipe computes in fp16 as phones do;
+            else SwiftShader, which starts faster.
+
+    Raises:
+        ConfigError: there is no driver of that name.
+        MissingDependency: it is not set up; the hint is the command.
+    """
+    if name:
+        return vulkan.required(name)
+    named = any(os.environ.get(key) for key in ("VK_DRIVER_FILES", "VK_ICD_FILENAMES"))
+    order = [vulkan.SWIFTSHADER, vulkan.LAVAPIPE]
+    for each in [] if named else reversed(order) if halves else order:
+        if (found := vulkan.find(each)) is not None:
+            return found
+    return vulkan.required(vulkan.SYSTEM)
+
+
+def asked(
+    artifact: Path,
+    manifest: Manifest,
+    facts: DelegateFacts,
+    *,
+    driver: vulkan.Driver,
+    drift: bool,
+    progress: Progress,
+) -> DelegateReport:
+    """What the GPU delegate takes of a .tflite file, and how far its arithmetic drifts.
+
+    Args:
+        artifact: an artifact that was verified against its manifest.
+        drift: whether to run it on pictures, too.
+
+    Raises:
+        MissingDependency: the driver finds no GPU.
+        DeviceError: the delegate crashed, or did not end in its time.
+    """
+    nodes = tflite_nodes(artifact)
+    with tempfile.TemporaryDirectory(prefix="edgese-gpu-") as name:
+        folder = Path(name)
+        job = gpu_process.GpuJob(artifact=str(artifact.absolute()), interface=manifest.interface)
+        (folder / gpu_process.JOB).write_text(job.to_json(), encoding="utf-8")
+        pictures = parity_pictures(manifest.model.preprocessing) if drift else None
+        if pictures is not None:
+            import numpy as np
+
+            np.save(folder / gpu_process.PICTURES, pictures)
+        progress(f"ask the GPU delegate on {driver.name}", 0.0)
+        said = _run(folder, driver)
+        log = parsed_log(said)
+        answer = gpu_process.GpuAnswer.from_json(
+            (folder / gpu_process.ANSWER).read_bytes(), gpu_process.ANSWER
+        )
+        taken = len(nodes) if answer.fully_accelerated else log.on_gpu
+        if taken is None:
+            raise DeviceError(
+                f"LiteRT's GPU delegate does not take all of {artifact} and does not say what.",
+                hint="Another version of LiteRT may word it otherwise; the one that is known to "
+                "work: pip install 'edgese[tflite]'",
+            )
+        report = largest_piece(
+            "tflite",
+            facts,
+            nodes,
+            {} if answer.fully_accelerated else log.refused,
+            taken,
+            by=f"LiteRT {metadata.version('ai-edge-litert')} on {log.adapter or driver.name}",
+            arguments=frozenset(
+                operator
+                for operator, reason in log.refused.items()
+                if not reason.startswith(_NO_SUCH)
+            ),
+        )
+        if pictures is None:
+            return report
+        progress("compare with the processor", 0.9)
+        beside = tflite.load(artifact, manifest.interface, threads=1)(pictures)
+        with np.load(folder / gpu_process.LOGITS, allow_pickle=False) as logits:
+            drifts = drifts_of(logits["chosen"], logits["fp32"], beside)
+    notes = [*report.notes]
+    notes += [] if manifest.weights.trained else [_UNTRAINED]
+    notes += [_FLOATS] if manifest.recipe.precision == "int8" else []
+    notes += [far] if (far := far_off(drifts)) else []
+    return msgspec.structs.replace(report, drifts=drifts, notes=tuple(notes))
+
+
+def far_off(drifts: tuple[Drift, ...]) -> str:
+    """What is to be said where a delegate computes something else; "" where it does not."""
+    worst = min(drifts, key=lambda drift: drift.cosine)
+    if worst.cosine >= _NEAR:
+        return ""
+    return (
+        f"Its logits are far from the processor's (cosine {worst.cosine:.3f} in "
+        f"{worst.arithmetic}): do not ship this file for it before its accuracy is measured there."
+    )
+
+
+def drifts_of(
+    chosen: "NDArray[np.float32]", fp32: "NDArray[np.float32]", beside: "NDArray[np.float32]"
+) -> tuple[Drift, ...]:
+    """The drift of the delegate's own choice and of its fp32; one where both are the same.
+
+    Args:
+        chosen, fp32: the delegate's logits, (pictures, classes).
+        beside: the processor's.
+    """
+    import numpy as np
+
+    if np.array_equal(chosen, fp32):
+        return (_drift("fp32", fp32, beside),)
+    return _drift("fp16", chosen, beside), _drift("fp32", fp32, beside)
+
+
+def _drift(
+    arithmetic: Literal["fp16", "fp32"],
+    logits: "NDArray[np.float32]",
+    beside: "NDArray[np.float32]",
+) -> Drift:
+    import numpy as np
+
+    from edgese.conversion.parity import cosines
+
+    a, b = logits.astype(np.float64), beside.astype(np.float64)
+    if not np.isfinite(a).all():
+        raise DeviceError(
+            f"{np.count_nonzero(~np.isfinite(a))} of the GPU delegate's logits are not finite in "
+            f"{arithmetic}.",
+            hint="Activations that leave fp16's range (65,504) do this; the recipe fp16 of another "
+            "target tells whether they do.",
+        )
+    return Drift(
+        arithmetic=arithmetic,
+        pictures=len(a),
+        max_abs_diff=float(np.abs(a - b).max()),
+        cosine=float(cosines(a, b).min()),
+        top1_agreement=float(np.mean(a.argmax(1) == b.argmax(1))),
+        logit_std=float(b.std()),
+    )
+
+
+def _run(folder: Path, driver: vulkan.Driver) -> str:
+    """Runs the process and gives what it logged."""
+    outcome = _started(folder, driver)
+    # LiteRT waits two minutes for a result, which a software GPU may need to compile its shaders.
+    # The driver keeps those that it has finished, so the next process begins with them.
+    for _ in range(_MORE_TRIES):
+        if outcome.returncode == 0 or _IMPATIENT not in outcome.stderr:
+            break
+        outcome = _started(folder, driver)
+    if outcome.returncode == 0:
+        return outcome.stderr
+    if _NONE in outcome.stderr:
+        raise MissingDependency(
+            f"LiteRT's GPU delegate finds no GPU with the Vulkan driver {driver.name}.",
+            hint=vulkan.SETUP,
+        )
+    how = (
+        f"was ended by {signal.Signals(-outcome.returncode).name}"
+        if outcome.returncode < 0
+        else f"ended with code {outcome.returncode}"
+    )
+    lines = [line for line in outcome.stderr.splitlines() if line and not _NEWS.match(line)]
+    raise DeviceError(
+        f"LiteRT's GPU delegate {how} on {driver.name}: {lines[-1] if lines else 'no word'}",
+        hint="`--no-drift` tells what it takes without running it; another driver may carry it: "
+        "`--vulkan swiftshader` or `--vulkan lavapipe`.",
+    )
+
+
+def _started(folder: Path, driver: vulkan.Driver) -> "subprocess.CompletedProcess[str]":
+    try:
+        return subprocess.run(
+            [sys.executable, "-P", "-m", "edgese.inspection.gpu_process", str(folder)],
+            env=driver.environment(os.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DeviceError(
+            f"LiteRT's GPU delegate did not end within {TIMEOUT_S} s on {driver.name}.",
+            hint="Inspect it on swiftshader, or at a smaller resolution.",
+        ) from error

@@ -1,0 +1,121 @@
+"""What delegates make of an artifact: what they take, in how many pieces, what they leave out."""
+
+from typing import Literal
+
+from edgese.records.base import Record
+
+Basis = Literal["asked", "read", "checked", "documented"]
+
+INSPECTION_SCHEMA = 1
+
+
+class LeftOut(Record, frozen=True):
+    """Operators of one kind that a delegate leaves to the processor, for one reason.
+
+    Attributes:
+        operator: in the words of the graph that the delegate was asked about.
+        count: how many; None where the delegate told the kind and not which of them.
+        code: a stable name of the reason, as in "TFL-GPU-OP-UNSUPPORTED"; scripts may hang on it.
+        reason: the delegate's own words, or where it stands.
+        advice: what can be done about it.
+    """
+
+    operator: str
+    count: int | None
+    code: str
+    reason: str
+    advice: str
+
+
+class Drift(Record, frozen=True):
+    """How far a delegate's arithmetic leads away from the same file's on the processor.
+
+    Attributes:
+        arithmetic: "fp16" where the delegate computes otherwise than when it is told to compute in
+            fp32, "fp32" where it computes the same.
+        pictures: how many were compared.
+        max_abs_diff: the largest difference of a logit.
+        cosine: the smallest cosine of a picture's logits.
+        top1_agreement: share of the pictures with the same first class.
+        logit_std: standard deviation of the processor's logits, to see the difference beside.
+    """
+
+    arithmetic: Literal["fp16", "fp32"]
+    pictures: int
+    max_abs_diff: float
+    cosine: float
+    top1_agreement: float
+    logit_std: float
+
+
+class DelegateReport(Record, frozen=True):
+    """One delegate on one artifact.
+
+    Attributes:
+        delegate: as in ``--delegate``.
+        title: its own name.
+        basis: what the report rests on. "asked": the delegate, its partitioner or its compiler
+            answered here. "read": the file itself tells. "checked": a tool of the runtime held the
+            graph against the delegate's lists. "documented": edgese held it against what is
+            published.
+        by: who answered, with versions.
+        operators: of the graph that was asked about.
+        taken: of them; None where nobody here can tell.
+        partitions: how many pieces the delegate executes; 1 is everything in one piece, and each
+            further one costs a way to the processor and back. None where nobody here can tell.
+        partition_sizes: operators in each piece, in the graph's order; empty where not told.
+        left_out: the rest, with reasons.
+        notes: what the figures do not say.
+        drifts: of the delegate's arithmetic, where it was run; the delegate's own choice first.
+    """
+
+    delegate: str
+    title: str
+    basis: Basis
+    by: str
+    operators: int
+    taken: int | None
+    partitions: int | None
+    partition_sizes: tuple[int, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
+    drifts: tuple[Drift, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether the delegate takes everything, in one piece."""
+        return self.taken == self.operators and self.partitions == 1
+
+
+class NotAsked(Record, frozen=True):
+    """A delegate that could be asked, and was not."""
+
+    delegate: str
+    reason: str
+    remedy: str = ""
+
+
+class Inspection(Record, frozen=True):
+    """One artifact and what delegates make of it.
+
+    Attributes:
+        label: the artifact's path as it was given.
+        resolution: height and width of the input.
+        trained: whether the weights are; of random ones a drift says little.
+        operators: how many there are of each kind, in the format's own names.
+        delegates: the artifact's own first.
+    """
+
+    label: str
+    sha256: str
+    target: str
+    recipe: str
+    model: str
+    resolution: tuple[int, int]
+    trained: bool
+    operators: dict[str, int]
+    delegates: tuple[DelegateReport, ...]
+    not_asked: tuple[NotAsked, ...]
+    edgese: str
+    created: str
+    schema: int = INSPECTION_SCHEMA
