@@ -452,11 +452,14 @@ def _along_rows(lowering: Lowering, node: "fx.Node", source: "fx.Node | float") 
     """A gate's factors repeated for each pixel of a row; "" for what is no gate of large pictures.
 
     ONNX Runtime has channels last and starts its loop over them anew at each pixel; with a whole
-    row of factors it starts at each row.
+    row of factors it starts at each row. Codes of int8 are for phones, whose NNAPI takes no Tile: it
+    would take the network in pieces.
     """
     import numpy as np
 
     shape = shape_of(node)
+    if not lowering.graph.unsigned:
+        return ""
     if source not in lowering.values or len(shape) != 4 or prod(shape[2:]) < _MANY_PIXELS:
         return ""
     gate = lowering.read(source)

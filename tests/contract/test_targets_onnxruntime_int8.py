@@ -268,6 +268,18 @@ def test_padding_goes_into_the_convolution_behind_it(tmp_path):
     assert Counter(node.op_type for node in nodes)["Pad"] == 1
 
 
+@pytest.mark.parametrize(("activations", "repeated"), [("uint8", 1), ("int8", 0)])
+def test_a_gate_s_factors_are_repeated_where_no_delegate_of_phones_stumbles_over_it(
+    activations, repeated, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("edgese.targets.onnxoperators._MANY_PIXELS", 1)
+    made = program("gate_avg")
+    artifact, interface = converted(made, tmp_path, activations=activations)
+    operators = Counter(node.op_type for node in onnx.load(artifact).graph.node)
+    assert operators["Tile"] == repeated
+    assert steps_apart(artifact, interface, made, pictures(3)).max() == 0
+
+
 def test_onnxruntime_transposes_at_the_ends_alone(tmp_path):
     import onnxruntime
 
