@@ -141,7 +141,7 @@ def _measured(result: "ProfileResult") -> None:
                 unit="ms",
             )
         )
-        ui.echo("p50, and to p90")
+        ui.echo("p50, and to p90\n")
 
 
 def _operators(times: "OperatorTimes") -> None:

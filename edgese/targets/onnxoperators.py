@@ -452,8 +452,8 @@ def _along_rows(lowering: Lowering, node: "fx.Node", source: "fx.Node | float") 
     """A gate's factors repeated for each pixel of a row; "" for what is no gate of large pictures.
 
     ONNX Runtime has channels last and starts its loop over them anew at each pixel; with a whole
-    row of factors it starts at each row. Codes of int8 are for phones, whose NNAPI takes no Tile: it
-    would take the network in pieces.
+    row of factors it starts at each row. Codes of int8 are for phones, whose NNAPI takes no Tile:
+    it would take the network in pieces.
     """
     import numpy as np
 
