@@ -72,7 +72,7 @@ def test_equal_values_have_no_outlier():
 
 @given(st.lists(st.integers(1, 10**6), min_size=1), st.floats(min_value=0.001, max_value=1000))
 def test_scores_do_not_depend_on_the_unit(values, unit):
-    """Of whole numbers: what differs in a last bit alone is nothing but rounding in another unit."""
+    """Of whole numbers: a difference in a last bit may be gone in another unit."""
     scaled = modified_z_scores([value * unit for value in values])
     assert scaled == pytest.approx(modified_z_scores(values), rel=1e-3, abs=1e-3)
 
