@@ -5,6 +5,7 @@ from typing import Annotated, Final
 
 import typer
 
+from edgese.cli.plan_options import Blocks, Launches, MinRuns, MinTime
 from edgese.records.measurement import MeasurePlan
 
 _PLAN: Final = MeasurePlan(threads=1)
@@ -35,18 +36,10 @@ def bundle(
         int | None,
         typer.Option(help="Threads of each runtime.  [default: the fast cores, at most 4]"),
     ] = None,
-    launches: Annotated[
-        int, typer.Option(help="New processes of each artifact, one after the other.")
-    ] = _PLAN.launches,
-    blocks: Annotated[
-        int, typer.Option(help="Blocks of each artifact over all launches, taken in turn.")
-    ] = _PLAN.blocks,
-    min_runs: Annotated[
-        int, typer.Option(help="Inferences of each artifact, at least.")
-    ] = _PLAN.min_runs,
-    min_time: Annotated[
-        float, typer.Option(help="Seconds of inference of each artifact, at least.")
-    ] = _PLAN.min_time_s,
+    launches: Launches = _PLAN.launches,
+    blocks: Blocks = _PLAN.blocks,
+    min_runs: MinRuns = _PLAN.min_runs,
+    min_time: MinTime = _PLAN.min_time_s,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Pack artifacts into one file that measures them on a phone or a board that is elsewhere.

@@ -7,6 +7,7 @@ import typer
 
 from edgese import project
 from edgese.cli.parsing import resolution_of, seconds_of
+from edgese.cli.plan_options import Blocks, Launches, MinRuns, MinTime
 from edgese.records.measurement import GROUP, MeasurePlan
 
 _PLAN: Final = MeasurePlan(threads=0)
@@ -73,18 +74,10 @@ def profile(
         int | None,
         typer.Option(help="Threads of each runtime.  [default: physical cores, at most 4]"),
     ] = None,
-    launches: Annotated[
-        int, typer.Option(help="New processes of each artifact, one after the other.")
-    ] = _PLAN.launches,
-    blocks: Annotated[
-        int, typer.Option(help="Blocks of each artifact over all launches, taken in turn.")
-    ] = _PLAN.blocks,
-    min_runs: Annotated[
-        int, typer.Option(help="Inferences of each artifact, at least.")
-    ] = _PLAN.min_runs,
-    min_time: Annotated[
-        float, typer.Option(help="Seconds of inference of each artifact, at least.")
-    ] = _PLAN.min_time_s,
+    launches: Launches = _PLAN.launches,
+    blocks: Blocks = _PLAN.blocks,
+    min_runs: MinRuns = _PLAN.min_runs,
+    min_time: MinTime = _PLAN.min_time_s,
     operators: Annotated[
         bool,
         typer.Option("--operators", help="Also tell what each operator takes (ONNX Runtime)."),

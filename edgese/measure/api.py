@@ -1,6 +1,5 @@
 """Profiles artifacts: `profile` is what ``edgese profile`` does."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,21 +11,16 @@ import msgspec
 from edgese import __version__, catalog
 from edgese.devices import ANYHOW, Reach, find_device, vela
 from edgese.errors import ConfigError, DeviceAbsent, MissingDependency
-from edgese.measure import binaries
 from edgese.measure.emulation import emulated
-from edgese.measure.hearing import stages
-from edgese.measure.job import Subject, subjects_of
-from edgese.measure.measured import states
 from edgese.measure.operators import operator_times
-from edgese.measure.plan import default_threads
+from edgese.measure.programs import by_program
 from edgese.measure.standing import stand_ins
 from edgese.measure.sustained import check_length, sustained
 from edgese.measure.swept import swept
 from edgese.protocols import Device, Progress
-from edgese.records.binary import BinaryRun
 from edgese.records.device import DeviceFacts
 from edgese.records.measurement import GROUP, MeasurePlan
-from edgese.records.profile import ProfileResult, ProgramProfile
+from edgese.records.profile import ProfileResult
 from edgese.records.sustained import SustainedResult
 from edgese.store import write_record
 
@@ -95,12 +89,8 @@ def profile(
         DeviceError: the device cannot execute one of the targets, broke down, or could measure
             none of the artifacts. Where it could measure some, the others are in ``failures``.
     """
-    _check(artifacts, threads, runner, delegate)
-    if sustained_s is not None:
-        check_length(sustained_s)
-    if resume and out is None:
-        raise ConfigError("There is nothing to resume from.", hint="Give --out FILE as well.")
-    more = _More(operators=operators, sustained_s=sustained_s, out=out)
+    more = _More(operators=operators, sustained_s=sustained_s, resume=resume, out=out)
+    _check(artifacts, threads, runner, delegate, more)
     plan = MeasurePlan(
         threads=threads or 0,
         launches=launches,
@@ -112,31 +102,26 @@ def profile(
         timeout_s=timeout_s,
     )
     if not isinstance(device, str):
-        found = swept(
-            artifacts, device, plan, size=group, out=out, resume=resume, progress=progress
-        )
-        return _with_more(found, artifacts, device, threads, more, progress)
-    facts = catalog.device_facts(device)
-    if facts.transport in ("qemu", "vela"):
-        if runner is not None or more.asked:
-            raise ConfigError(
-                f"{facts.title} runs no program of yours, and has no times.",
-                hint="Leave --runner, --operators and --sustained out, or name another device.",
+        place, name = device, ""
+    else:
+        name, facts = device, catalog.device_facts(device)
+        if facts.transport in ("qemu", "vela"):
+            _check_computed(facts, runner, more)
+            return _computed(artifacts, facts, threads or 1, timeout_s, progress)
+        try:
+            place = find_device(device, reach._replace(threads=threads or reach.threads))
+        except (DeviceAbsent, MissingDependency) as error:
+            if require_device or runner is not None or more.needs_device:
+                raise
+            return stand_ins(
+                artifacts, facts, error, threads=threads, timeout_s=timeout_s, progress=progress
             )
-        return _computed(artifacts, facts, threads or 1, timeout_s, progress)
-    try:
-        place = find_device(device, reach._replace(threads=threads or reach.threads))
-    except (DeviceAbsent, MissingDependency) as error:
-        # What was asked for beyond latency can only be had on the device.
-        if require_device or runner is not None or more.asked:
-            raise
-        return stand_ins(
-            artifacts, facts, error, threads=threads, timeout_s=timeout_s, progress=progress
-        )
     if runner is not None:
-        return _by_program(artifacts, place, runner, delegate, plan, device, progress)
+        return by_program(
+            artifacts, place, runner, delegate, plan, name or place.info().name, progress
+        )
     found = swept(
-        artifacts, place, plan, name=device, size=group, out=out, resume=resume, progress=progress
+        artifacts, place, plan, name=name, size=group, out=out, resume=resume, progress=progress
     )
     return _with_more(found, artifacts, place, threads, more, progress)
 
@@ -147,11 +132,13 @@ class _More:
 
     operators: bool
     sustained_s: float | None
+    resume: bool
     out: Path | None
 
     @property
-    def asked(self) -> bool:
-        return self.operators or self.sustained_s is not None
+    def needs_device(self) -> bool:
+        """Whether nothing that stands in can give it; nor may that take a half result's place."""
+        return self.operators or self.sustained_s is not None or self.resume
 
 
 def _with_more(
@@ -188,7 +175,11 @@ def _with_more(
 
 
 def _check(
-    artifacts: Sequence[Path], threads: int | None, runner: Path | None, delegate: str
+    artifacts: Sequence[Path],
+    threads: int | None,
+    runner: Path | None,
+    delegate: str,
+    more: _More,
 ) -> None:
     if not artifacts:
         raise ConfigError("No artifact was named.", hint="Name one or more to profile.")
@@ -200,6 +191,25 @@ def _check(
             hint="--delegate goes with --runner; `edgese convert --delegate` fixes it at "
             "conversion, where the target can.",
         )
+    if runner is not None and more.needs_device:
+        raise ConfigError(
+            f"{runner.name} measures in its own way, and what edgese's runner can do was asked "
+            "for as well.",
+            hint="Leave --operators, --sustained and --resume out, or --runner.",
+        )
+    if more.sustained_s is not None:
+        check_length(more.sustained_s)
+    if more.resume and more.out is None:
+        raise ConfigError("There is nothing to resume from.", hint="Give --out FILE as well.")
+
+
+def _check_computed(facts: DeviceFacts, runner: Path | None, more: _More) -> None:
+    if runner is not None or more.needs_device:
+        raise ConfigError(
+            f"{facts.title} runs no program of yours, and has no times.",
+            hint="Leave --runner, --operators, --sustained and --resume out, or name another "
+            "device.",
+        )
 
 
 def _computed(
@@ -210,7 +220,11 @@ def _computed(
     progress: Progress | None,
 ) -> ProfileResult:
     """Of what is no machine: an emulated processor, or an accelerator that a compiler knows."""
-    result = ProfileResult(device=facts.name, edgese=__version__, created=_now())
+    result = ProfileResult(
+        device=facts.name,
+        edgese=__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
     if facts.transport == "vela":
         told = tuple(vela.estimated(artifact, facts) for artifact in artifacts)
         return msgspec.structs.replace(result, estimates=told)
@@ -218,79 +232,3 @@ def _computed(
         artifacts, facts.name, threads=threads, timeout_s=timeout_s, progress=progress
     )
     return msgspec.structs.replace(result, emulations=counted)
-
-
-def _by_program(
-    artifacts: Sequence[Path],
-    place: Device,
-    program: Path,
-    delegate: str,
-    plan: MeasurePlan,
-    device: str,
-    progress: Progress | None,
-) -> ProfileResult:
-    """Each artifact with its runtime's own benchmark program, one after the other."""
-    try:
-        sha256 = hashlib.sha256(program.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ConfigError(
-            f"The benchmark program {program} cannot be read: {error.strerror}.",
-            hint="Give --runner the file that was built for the device.",
-        ) from error
-    threads = plan.threads or default_threads(place.info())
-    found = []
-    for subject in subjects_of(artifacts):
-        job = binaries.binary_job(
-            program,
-            Path(subject.path),
-            subject.manifest.target,
-            delegate=delegate,
-            threads=threads,
-            runs=plan.min_runs,
-            warmup_runs=plan.warmup_runs,
-            timeout_s=plan.timeout_s,
-        )
-        outcome = place.run(job, stages(progress))
-        run = binaries.parsed_run(
-            program, outcome, delegate=delegate, device=device, warmup_runs=plan.warmup_runs
-        )
-        found.append(_program_profile(subject, device, threads, program.name, sha256, run))
-    before, after = states(place)
-    return ProfileResult(
-        device=device,
-        programs=tuple(found),
-        before=before,
-        after=after,
-        edgese=__version__,
-        created=_now(),
-    )
-
-
-def _program_profile(
-    subject: Subject,
-    device: str,
-    threads: int,
-    program: str,
-    sha256: str,
-    run: BinaryRun,
-) -> ProgramProfile:
-    manifest = subject.manifest
-    pixels = manifest.model.preprocessing
-    return ProgramProfile(
-        label=subject.label,
-        sha256=manifest.sha256,
-        target=manifest.target,
-        recipe=manifest.recipe.name,
-        model=manifest.model.name,
-        resolution=(pixels.height, pixels.width),
-        trained=manifest.weights.trained,
-        device=device,
-        threads=threads,
-        program=program,
-        program_sha256=sha256,
-        run=run,
-    )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -15,7 +15,7 @@ from edgese.measure.job import (
     parsed,
     subjects_of,
 )
-from edgese.measure.plan import checked, default_threads
+from edgese.measure.plan import checked, threads_of
 from edgese.measure.profiles import profiles_of
 from edgese.protocols import Device, Progress
 from edgese.records.measurement import (
@@ -47,7 +47,7 @@ def measured(
     for target in sorted({subject.manifest.target for subject in subjects}):
         place.check(target)
     info = place.info()
-    threads = plan.threads or default_threads(info)
+    threads = threads_of(plan.threads or None, info)
     plan = checked(msgspec.structs.replace(plan, threads=threads), info, len(artifacts))
     job = measuring_job(subjects, plan, RUNNER.read_bytes())
     result = parsed(place.run(job, stages(progress)), plan, len(subjects), info.name)

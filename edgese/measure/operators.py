@@ -12,7 +12,7 @@ from edgese import __version__
 from edgese.errors import ConfigError, DeviceError
 from edgese.measure.hearing import stages
 from edgese.measure.job import RESULT, RUNNER, Subject, brought_back, runner_artifact, subjects_of
-from edgese.measure.plan import check_timed, default_threads
+from edgese.measure.plan import check_timed, threads_of
 from edgese.protocols import Device, Progress
 from edgese.records.base import Record
 from edgese.records.measurement import DeviceInfo, Job, Push
@@ -100,12 +100,7 @@ def operator_times(
     check_timed(device)
     subject = artifact if isinstance(artifact, Subject) else subjects_of([artifact])[0]
     info = device.info()
-    computing = default_threads(info) if threads is None else threads
-    if not 1 <= computing <= info.cores:
-        raise ConfigError(
-            f"{computing} threads were asked for; {info.name} has {info.cores} cores.",
-            hint=f"Give 1 to {info.cores}.",
-        )
+    computing = threads_of(threads, info)
     target = subject.manifest.target
     if target != "onnxruntime":
         reason = SILENT.get(target, f"edgese knows no profiler of {target}.")

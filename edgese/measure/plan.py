@@ -37,6 +37,24 @@ def default_threads(info: DeviceInfo) -> int:
     return min(info.physical_cores, MOST_DEFAULT_THREADS)
 
 
+def threads_of(asked: int | None, info: DeviceInfo) -> int:
+    """How many threads a runtime is given.
+
+    Args:
+        asked: None takes `default_threads`.
+
+    Raises:
+        ConfigError: fewer than 1, or more than the device has cores.
+    """
+    threads = default_threads(info) if asked is None else asked
+    if not 1 <= threads <= info.cores:
+        raise ConfigError(
+            f"{threads} threads were asked for; {info.name} has {info.cores} cores.",
+            hint=f"Give --threads 1 to {info.cores}.",
+        )
+    return threads
+
+
 def checked(plan: MeasurePlan, info: DeviceInfo, count: int) -> MeasurePlan:
     """The plan, or an error that names the setting which cannot be.
 
@@ -46,11 +64,7 @@ def checked(plan: MeasurePlan, info: DeviceInfo, count: int) -> MeasurePlan:
     Raises:
         ConfigError: as said.
     """
-    if not 1 <= plan.threads <= info.cores:
-        raise ConfigError(
-            f"{plan.threads} threads were asked for; {info.name} has {info.cores} cores.",
-            hint=f"Give --threads 1 to {info.cores}.",
-        )
+    threads_of(plan.threads, info)
     if count > 1 and plan.launches < FEWEST_LAUNCHES:
         raise ConfigError(
             f"{plan.launches} launches were asked for; comparing artifacts needs "

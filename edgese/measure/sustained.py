@@ -18,10 +18,10 @@ from edgese.measure.job import (
     runner_artifact,
     subjects_of,
 )
-from edgese.measure.plan import check_timed, default_threads
+from edgese.measure.plan import check_timed, threads_of
 from edgese.measure.recording import Recording, Save, SustainRun
 from edgese.protocols import Device, Progress
-from edgese.records.measurement import DeviceInfo, Job, Push
+from edgese.records.measurement import Job, Push
 from edgese.records.sustained import SustainedResult
 
 FEWEST_WINDOWS: Final = 6
@@ -68,8 +68,8 @@ def sustained(
         raise ConfigError("No artifact was named.", hint="Name one or more to run.")
     check_timed(device)
     info = device.info()
-    computing = default_threads(info) if threads is None else threads
-    _check(info, computing, seconds=seconds, window_s=window_s, rest_s=rest_s, warmup=warmup_runs)
+    computing = threads_of(threads, info)
+    _check(seconds=seconds, window_s=window_s, rest_s=rest_s, warmup=warmup_runs)
     subjects = subjects_of(artifacts)
     for target in sorted({subject.manifest.target for subject in subjects}):
         device.check(target)
@@ -160,14 +160,7 @@ def _rest(rest_s: float, progress: Progress | None, fraction: float) -> None:
     sleep(rest_s)
 
 
-def _check(
-    info: DeviceInfo, threads: int, *, seconds: float, window_s: float, rest_s: float, warmup: int
-) -> None:
-    if not 1 <= threads <= info.cores:
-        raise ConfigError(
-            f"{threads} threads were asked for; {info.name} has {info.cores} cores.",
-            hint=f"Give --threads 1 to {info.cores}.",
-        )
+def _check(*, seconds: float, window_s: float, rest_s: float, warmup: int) -> None:
     # Written so that NaN is refused too.
     if not (window_s > 0 and rest_s >= 0 and warmup >= 1):
         raise ConfigError(

@@ -7,7 +7,7 @@ import msgspec
 
 from edgese.measure.job import RUNNER, subjects_of
 from edgese.measure.measured import measured
-from edgese.measure.plan import checked, default_threads
+from edgese.measure.plan import checked, threads_of
 from edgese.measure.sweep import extended, missing, resumed, started
 from edgese.protocols import Device, Progress
 from edgese.records.measurement import MeasurePlan
@@ -42,10 +42,11 @@ def swept(
     if len(artifacts) <= size and not resume:
         return measured(artifacts, place, plan=plan, name=name, progress=progress)
     subjects = subjects_of(artifacts)
+    # Of all groups, before the first has taken its minutes.
     for target in sorted({subject.manifest.target for subject in subjects}):
         place.check(target)
     info = place.info()
-    threads = plan.threads or default_threads(info)
+    threads = threads_of(plan.threads or None, info)
     plan = checked(msgspec.structs.replace(plan, threads=threads), info, min(len(subjects), size))
     result = started(subjects, plan, info, size, RUNNER.read_bytes(), name)
     if resume and out is not None:

@@ -17,7 +17,7 @@ from edgese.devices import affinity, android, boards, heat, interpreter, sysfs, 
 from edgese.errors import ConfigError, DeviceError, MissingDependency
 from edgese.measure.bundles import driver
 from edgese.measure.job import RUNNER, Subject, measuring_job, subjects_of
-from edgese.measure.plan import checked, default_threads
+from edgese.measure.plan import checked, threads_of
 from edgese.records import recognition
 from edgese.records.bundle import BundleContents, BundleSubject
 from edgese.records.device import DeviceFacts
@@ -105,7 +105,7 @@ def make_bundle(
     info = _cores(facts, threads)
     plan = checked(
         MeasurePlan(
-            threads=default_threads(info) if threads is None else threads,
+            threads=threads_of(threads, info),
             launches=launches,
             blocks=blocks,
             min_runs=min_runs,
