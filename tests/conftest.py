@@ -5,6 +5,21 @@ from pathlib import Path
 
 import pytest
 
+from edgese.models.registry import find_model
+from edgese.records.artifact import (
+    Interface,
+    Manifest,
+    ModelCard,
+    OperatorReport,
+    Parity,
+    ParityBound,
+    Recipe,
+    TargetOptions,
+    TensorInfo,
+    WeightsInfo,
+)
+from edgese.store import manifest_path, sha256_of, size_of
+
 
 @pytest.fixture(scope="session")
 def torchvision_operators():
@@ -58,3 +73,53 @@ def nothing_attached(monkeypatch):
     """Adb is there, and lists no phone, whatever is attached to this machine."""
     monkeypatch.setattr("edgese.devices.adb_client.AdbClient.attached", lambda _: [])
     monkeypatch.delenv("ANDROID_SERIAL", raising=False)
+
+
+@pytest.fixture(scope="session")
+def manifest_of():
+    """Makes manifests of artifacts with random weights, in fp32, which may not exist."""
+
+    def made(name, *, target="onnxruntime", delegate="cpu", sha256="0" * 64, size_bytes=1000):
+        spec = find_model("efficientnet_b0")
+        return Manifest(
+            artifact=name,
+            sha256=sha256,
+            size_bytes=size_bytes,
+            target=target,
+            delegate=delegate,
+            recipe=Recipe(
+                name="fp32",
+                precision="fp32",
+                summary="",
+                parity=ParityBound(min_cosine=0.999, min_sqnr_db=40),
+            ),
+            model=ModelCard(name="tiny", classes=4, preprocessing=spec.preprocessing),
+            spec=spec,
+            weights=WeightsInfo(source="none", sha256="", naming="edgese", trained=False),
+            options=TargetOptions(),
+            interface=Interface(
+                input=TensorInfo(name="x", shape=(1, 3, 16, 16), layout="NCHW", dtype="float32"),
+                output=TensorInfo(name="y", shape=(1, 4), layout="NC", dtype="float32"),
+            ),
+            operators=OperatorReport(operators={}, delegate=delegate, partitions=1),
+            parity=Parity(verdict="not_run"),
+            program_sha256="",
+            toolchain={},
+            edgese="0.1.0",
+            created="2026-01-01T00:00:00+00:00",
+        )
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def described(manifest_of):
+    """Writes the manifest of a file that stands for an artifact, and gives the file's path."""
+
+    def written(path, **changes):
+        found = {"sha256": sha256_of(path), "size_bytes": size_of(path)}
+        manifest = manifest_of(path.name, **found, **changes)
+        manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
+        return path
+
+    return written

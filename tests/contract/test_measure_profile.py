@@ -23,20 +23,12 @@ from edgese.measure.job import RUNNER, Subject, measuring_job, parsed
 from edgese.models.cost import cost
 from edgese.models.registry import find_model
 from edgese.records.artifact import (
-    Interface,
-    Manifest,
     ModelCard,
-    OperatorReport,
-    Parity,
-    ParityBound,
-    Recipe,
     TargetOptions,
-    TensorInfo,
-    WeightsInfo,
 )
 from edgese.records.measurement import MeasurePlan, Outcome
 from edgese.records.profile import ProfileResult
-from edgese.store import manifest_path, read_manifest, sha256_of, size_of
+from edgese.store import read_manifest, sha256_of
 from edgese.targets import TARGETS
 
 DATA = Path(__file__).parents[1] / "data" / "measure"
@@ -54,39 +46,6 @@ QUICK = {
     "warmup_time_s": 0.0,
 }
 SPEC = find_model("efficientnet_b0")
-
-
-def described(path, target="onnxruntime", delegate="cpu"):
-    """Writes the manifest of an artifact and gives the artifact's path."""
-    picture = TensorInfo(name="x", shape=(1, 3, 16, 16), layout="NCHW", dtype="float32")
-    manifest = Manifest(
-        artifact=path.name,
-        sha256=sha256_of(path),
-        size_bytes=size_of(path),
-        target=target,
-        delegate=delegate,
-        recipe=Recipe(
-            name="fp32",
-            precision="fp32",
-            summary="",
-            parity=ParityBound(min_cosine=0.999, min_sqnr_db=40),
-        ),
-        model=ModelCard(name="tiny", classes=4, preprocessing=SPEC.preprocessing),
-        spec=SPEC,
-        weights=WeightsInfo(source="none", sha256="", naming="edgese", trained=False),
-        options=TargetOptions(),
-        interface=Interface(
-            input=picture, output=TensorInfo(name="y", shape=(1, 4), layout="NC", dtype="float32")
-        ),
-        operators=OperatorReport(operators={}, delegate=delegate, partitions=1),
-        parity=Parity(verdict="not_run"),
-        program_sha256="",
-        toolchain={},
-        edgese="0.1.0",
-        created="2026-01-01T00:00:00+00:00",
-    )
-    manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
-    return path
 
 
 def onnx_file(path, repeats=1, dtype="FLOAT"):
@@ -114,17 +73,17 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def tiny(folder):
+def tiny(folder, described):
     return described(onnx_file(folder / "tiny.onnx"))
 
 
 @pytest.fixture(scope="module")
-def deep(folder):
+def deep(folder, described):
     return described(onnx_file(folder / "deep.onnx", repeats=60))
 
 
 @pytest.fixture(scope="module")
-def broken(folder):
+def broken(folder, described):
     path = folder / "broken.onnx"
     path.write_bytes(b"no model at all")
     return described(path)
@@ -251,7 +210,7 @@ def test_min_time_makes_more_runs_than_min_runs(tiny):
     assert 0.1 < latency.count * latency.mean_ms / 1000 < 3
 
 
-def test_an_fp16_artifact_gets_fp16_input(folder):
+def test_an_fp16_artifact_gets_fp16_input(folder, described):
     half = described(onnx_file(folder / "half.onnx", dtype="FLOAT16"))
     assert profile([half], **QUICK).profiles[0].latency.count == 80
 
@@ -375,7 +334,7 @@ class InferenceSession:
 
 
 @pytest.fixture
-def unruly(tmp_path, monkeypatch):
+def unruly(tmp_path, monkeypatch, described):
     """Artifacts for a runtime that behaves as they say."""
     modules = tmp_path / "modules"
     modules.mkdir()
@@ -441,12 +400,12 @@ def program():
 )
 # What the converters warn of is the matter of the tests of targets.
 @pytest.mark.filterwarnings("ignore")
-def test_other_runtimes_are_measured_alike(target, precision, program, folder):
+def test_other_runtimes_are_measured_alike(target, precision, program, folder, described):
     card = ModelCard(name="tiny", classes=4, preprocessing=SPEC.preprocessing)
     path = folder / f"tiny{target_facts(target).suffix}"
     chosen = recipe(precision)
     TARGETS[target].convert(program, card, chosen, TargetOptions(), path, lambda *_: None)
-    described(path, target, "xnnpack")
+    described(path, target=target, delegate="xnnpack")
     (one,) = profile([path], **QUICK | {"launches": 1}).profiles
     assert one.latency.count == 80
     assert one.memory_before_load_mb <= one.peak_memory_mb
@@ -468,7 +427,7 @@ def test_an_artifact_without_a_manifest_is_an_input_error(tmp_path):
         profile([path], device=FakeDevice(no_device))
 
 
-def test_an_artifact_that_changed_since_its_manifest_is_a_store_error(tmp_path):
+def test_an_artifact_that_changed_since_its_manifest_is_a_store_error(tmp_path, described):
     path = described(onnx_file(tmp_path / "changed.onnx"))
     path.write_bytes(path.read_bytes() + b" ")
     with pytest.raises(StoreError, match=r"changed\.onnx"):

@@ -11,21 +11,8 @@ from edgese.devices import host
 from edgese.errors import DeviceError
 from edgese.measure.operators import operator_times
 from edgese.measure.sustained import sustained
-from edgese.models.registry import find_model
-from edgese.records.artifact import (
-    Interface,
-    Manifest,
-    ModelCard,
-    OperatorReport,
-    Parity,
-    ParityBound,
-    Recipe,
-    TargetOptions,
-    TensorInfo,
-    WeightsInfo,
-)
 from edgese.records.sustained import SustainedResult
-from edgese.store import manifest_path, read_record, sha256_of, size_of
+from edgese.store import read_record
 
 
 def onnx_file(path, repeats):
@@ -47,46 +34,14 @@ def onnx_file(path, repeats):
     return path
 
 
-def described(path):
-    """Writes the manifest of an artifact and gives the artifact's path."""
-    spec = find_model("efficientnet_b0")
-    picture = TensorInfo(name="x0", shape=(1, 3, 64, 64), layout="NCHW", dtype="float32")
-    manifest = Manifest(
-        artifact=path.name,
-        sha256=sha256_of(path),
-        size_bytes=size_of(path),
-        target="onnxruntime",
-        delegate="cpu",
-        recipe=Recipe(
-            name="fp32",
-            precision="fp32",
-            summary="",
-            parity=ParityBound(min_cosine=0.999, min_sqnr_db=40),
-        ),
-        model=ModelCard(name="tiny", classes=4, preprocessing=spec.preprocessing),
-        spec=spec,
-        weights=WeightsInfo(source="none", sha256="", naming="edgese", trained=False),
-        options=TargetOptions(),
-        interface=Interface(input=picture, output=picture),
-        operators=OperatorReport(operators={}, delegate="cpu", partitions=1),
-        parity=Parity(verdict="not_run"),
-        program_sha256="",
-        toolchain={},
-        edgese="0.1.0",
-        created="2026-01-01T00:00:00+00:00",
-    )
-    manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
-    return path
-
-
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
+def tiny(tmp_path_factory, described):
     """An artifact that executes."""
     return described(onnx_file(tmp_path_factory.mktemp("artifacts") / "tiny.onnx", 20))
 
 
 @pytest.fixture
-def broken(tmp_path):
+def broken(tmp_path, described):
     """An artifact that does not load."""
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"no model at all")

@@ -18,20 +18,6 @@ from edgese.devices import sysroot as making
 from edgese.devices.emulator import counter, program
 from edgese.devices.fake import FakePhone
 from edgese.errors import EdgeseError
-from edgese.models.registry import find_model
-from edgese.records.artifact import (
-    Interface,
-    Manifest,
-    ModelCard,
-    OperatorReport,
-    Parity,
-    ParityBound,
-    Recipe,
-    TargetOptions,
-    TensorInfo,
-    WeightsInfo,
-)
-from edgese.store import manifest_path, sha256_of, size_of
 
 # Not in the path of users on Debian.
 SSHD = "/usr/sbin/sshd"
@@ -191,7 +177,7 @@ def ssh_server(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
+def tiny(tmp_path_factory, described):
     """An ONNX artifact of one convolution, with its manifest."""
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
@@ -206,36 +192,7 @@ def tiny(tmp_path_factory):
     graph = helper.make_graph([node], "tiny", sides[:1], sides[1:], [weight])
     opset = [helper.make_opsetid("", 17)]
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
-    picture = TensorInfo(name="x", shape=(1, 3, 16, 16), layout="NCHW", dtype="float32")
-    spec = find_model("efficientnet_b0")
-    manifest = Manifest(
-        artifact=path.name,
-        sha256=sha256_of(path),
-        size_bytes=size_of(path),
-        target="onnxruntime",
-        delegate="cpu",
-        recipe=Recipe(
-            name="fp32",
-            precision="fp32",
-            summary="",
-            parity=ParityBound(min_cosine=0.999, min_sqnr_db=40),
-        ),
-        model=ModelCard(name="tiny", classes=4, preprocessing=spec.preprocessing),
-        spec=spec,
-        weights=WeightsInfo(source="none", sha256="", naming="edgese", trained=False),
-        options=TargetOptions(),
-        interface=Interface(
-            input=picture, output=TensorInfo(name="y", shape=(1, 4), layout="NC", dtype="float32")
-        ),
-        operators=OperatorReport(operators={}, delegate="cpu", partitions=1),
-        parity=Parity(verdict="not_run"),
-        program_sha256="",
-        toolchain={},
-        edgese="0.1.0",
-        created="2026-01-01T00:00:00+00:00",
-    )
-    manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
-    return path
+    return described(path)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import re
 import sys
 from functools import partial
 
-import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -16,7 +15,6 @@ from edgese.devices.ssh import SshDevice
 from edgese.errors import ConfigError, DeviceAbsent, DeviceError, MissingDependency
 from edgese.measure import api, standing
 from edgese.measure.api import profile
-from edgese.store import manifest_path, read_manifest, sha256_of, size_of
 
 QUICK = {
     "threads": 1,
@@ -43,20 +41,11 @@ def here(monkeypatch):
 
 
 @pytest.fixture
-def tflite(tiny, tmp_path):
+def tflite(described, tmp_path):
     """A TFLite artifact to predict, which nothing opens."""
     path = tmp_path / "tiny.tflite"
     path.write_bytes(b"a network")
-    manifest = msgspec.structs.replace(
-        read_manifest(tiny),
-        artifact=path.name,
-        sha256=sha256_of(path),
-        size_bytes=size_of(path),
-        target="tflite",
-        delegate="xnnpack",
-    )
-    manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
-    return path
+    return described(path, target="tflite", delegate="xnnpack")
 
 
 @pytest.mark.usefixtures("here")
@@ -194,6 +183,30 @@ def test_a_runtimes_own_program_is_run_and_read(tmp_path, tiny, phones, adb_serv
     assert (one.run.delegate, one.run.mean_ms, one.run.count) == ("xnnpack", 2.0, 100)
     assert len(one.program_sha256) == 64
     assert result.profiles == ()
+
+
+@pytest.mark.usefixtures("here")
+def test_a_device_of_ones_own_runs_a_program_too(tmp_path, tiny, phones, adb_server):
+    phones(properties={"ro.product.model": "Pixel 8"})
+    place = devices.find_device("pixel8", Reach(adb_server=adb_server.address))
+    with pytest.raises(ConfigError, match="benchmark_model cannot be read"):
+        profile([tiny], device=place, runner=tmp_path / "benchmark_model")
+
+
+@pytest.mark.usefixtures("nothing_attached")
+def test_nothing_takes_the_place_of_a_half_result(tflite, tmp_path):
+    half = tmp_path / "half.json"
+    half.write_text("half")
+    with pytest.raises(DeviceAbsent):
+        profile([tflite], device="pixel8", out=half, resume=True)
+    assert half.read_text() == "half"
+
+
+@pytest.mark.parametrize("more", [{"operators": True}, {"sustained_s": 60.0}, {"resume": True}])
+def test_a_runtimes_own_program_does_nothing_else(more, tiny, tmp_path):
+    out = tmp_path / "result.json"
+    with pytest.raises(ConfigError, match="measures in its own way"):
+        profile([tiny], runner=tmp_path / "benchmark_model", out=out, **more)
 
 
 def test_the_public_function_is_the_one_that_was_tried():

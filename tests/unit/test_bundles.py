@@ -24,21 +24,8 @@ from edgese.errors import (
 )
 from edgese.measure.bundles import driver, import_results, make_bundle, packing
 from edgese.measure.bundles.importing import contents_of, read_results
-from edgese.models.registry import find_model
-from edgese.records.artifact import (
-    Interface,
-    Manifest,
-    ModelCard,
-    OperatorReport,
-    Parity,
-    ParityBound,
-    Recipe,
-    TargetOptions,
-    TensorInfo,
-    WeightsInfo,
-)
 from edgese.records.bundle import BundleContents
-from edgese.store import manifest_path, sha256_of, size_of
+from edgese.store import sha256_of
 
 DATA = Path(__file__).parents[1] / "data" / "measure"
 STDOUT = (DATA / "stdout.txt").read_text(encoding="utf-8")
@@ -74,42 +61,8 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
-def described(path, target="onnxruntime"):
-    """Writes the manifest of an artifact and gives the artifact's path."""
-    spec = find_model("efficientnet_b0")
-    picture = TensorInfo(name="x", shape=(1, 3, 16, 16), layout="NCHW", dtype="float32")
-    manifest = Manifest(
-        artifact=path.name,
-        sha256=sha256_of(path),
-        size_bytes=size_of(path),
-        target=target,
-        delegate="cpu",
-        recipe=Recipe(
-            name="fp32",
-            precision="fp32",
-            summary="",
-            parity=ParityBound(min_cosine=0.999, min_sqnr_db=40),
-        ),
-        model=ModelCard(name="tiny", classes=4, preprocessing=spec.preprocessing),
-        spec=spec,
-        weights=WeightsInfo(source="none", sha256="", naming="edgese", trained=False),
-        options=TargetOptions(),
-        interface=Interface(
-            input=picture, output=TensorInfo(name="y", shape=(1, 4), layout="NC", dtype="float32")
-        ),
-        operators=OperatorReport(operators={}, delegate="cpu", partitions=1),
-        parity=Parity(verdict="not_run"),
-        program_sha256="",
-        toolchain={},
-        edgese="0.1.0",
-        created="2026-01-01T00:00:00+00:00",
-    )
-    manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
-    return path
-
-
 @pytest.fixture
-def artifact(tmp_path):
+def artifact(tmp_path, described):
     path = tmp_path / "tiny.onnx"
     path.write_bytes(b"a network " * 40)
     return described(path)
@@ -447,11 +400,11 @@ def test_no_artifact_is_refused(tmp_path):
         make_bundle([], device="rpi5", out=tmp_path / "x.pyz")
 
 
-def test_an_artifact_that_does_not_run_there_is_refused(tmp_path):
+def test_an_artifact_that_does_not_run_there_is_refused(tmp_path, described):
     path = tmp_path / "tiny.mlpackage"
     path.write_bytes(b"x")
     with pytest.raises(DeviceError, match="Core ML does not run on Raspberry Pi 5"):
-        make_bundle([described(path, "coreml")], device="rpi5", out=tmp_path / "x.pyz")
+        make_bundle([described(path, target="coreml")], device="rpi5", out=tmp_path / "x.pyz")
 
 
 def test_an_artifact_that_was_changed_is_refused(artifact, tmp_path):
@@ -530,12 +483,15 @@ def test_a_bundle_for_a_phone_brings_its_interpreter_and_says_how_adb_runs_it(
     del interpreter
 
 
-def test_an_interpreter_without_the_runtime_is_told(tmp_path, interpreter):
+def test_an_interpreter_without_the_runtime_is_told(tmp_path, interpreter, described):
     path = tmp_path / "tiny.tflite"
     path.write_bytes(b"x")
     with pytest.raises(MissingDependency, match=f"{interpreter.root} lacks TFLite's"):
         make_bundle(
-            [described(path, "tflite")], device="pixel8", out=tmp_path / "x.sh", with_python=True
+            [described(path, target="tflite")],
+            device="pixel8",
+            out=tmp_path / "x.sh",
+            with_python=True,
         )
 
 
