@@ -79,12 +79,11 @@ def nothing_attached(monkeypatch):
 def manifest_of():
     """Makes manifests of artifacts with random weights, in fp32, which may not exist."""
 
-    def made(name, *, target="onnxruntime", delegate="cpu", sha256="0" * 64, size_bytes=1000):
+    def made(name, *, target="onnxruntime", delegate="cpu", batch=1, **file):
         spec = find_model("efficientnet_b0")
         return Manifest(
             artifact=name,
-            sha256=sha256,
-            size_bytes=size_bytes,
+            **({"sha256": "0" * 64, "size_bytes": 1000} | file),
             target=target,
             delegate=delegate,
             recipe=Recipe(
@@ -98,8 +97,10 @@ def manifest_of():
             weights=WeightsInfo(source="none", sha256="", naming="edgese", trained=False),
             options=TargetOptions(),
             interface=Interface(
-                input=TensorInfo(name="x", shape=(1, 3, 16, 16), layout="NCHW", dtype="float32"),
-                output=TensorInfo(name="y", shape=(1, 4), layout="NC", dtype="float32"),
+                input=TensorInfo(
+                    name="x", shape=(batch, 3, 16, 16), layout="NCHW", dtype="float32"
+                ),
+                output=TensorInfo(name="y", shape=(batch, 4), layout="NC", dtype="float32"),
             ),
             operators=OperatorReport(operators={}, delegate=delegate, partitions=1),
             parity=Parity(verdict="not_run"),

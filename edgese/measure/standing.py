@@ -90,6 +90,9 @@ def _predicted(
         if manifest.spec is None:
             notes.append(f"Not predicted: {subject.label}: no spec describes the network.")
             continue
+        if manifest.interface.input.shape[0] != 1:
+            notes.append(f"Not predicted: {subject.label}: it takes several pictures at once.")
+            continue
         try:
             found.append(
                 predict(

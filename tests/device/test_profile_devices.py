@@ -115,6 +115,13 @@ def test_without_an_emulator_the_prediction_stands_alone_and_the_reason_is_told(
 
 
 @pytest.mark.usefixtures("nothing_attached", "no_emulator")
+def test_a_batch_is_not_predicted_as_one_picture(tflite, described):
+    described(tflite, target="tflite", delegate="xnnpack", batch=8)
+    with pytest.raises(DeviceAbsent, match="several pictures at once"):
+        profile([tflite], device="pixel8")
+
+
+@pytest.mark.usefixtures("nothing_attached", "no_emulator")
 def test_a_table_never_shows_a_stand_in_as_measured(tflite):
     told = CliRunner().invoke(app, ["profile", str(tflite), "--device", "pixel8"])
     assert told.exit_code == 0, told.output
