@@ -12,6 +12,7 @@ from edgese import project
 from edgese.errors import ConfigError, InputError
 from edgese.records.artifact import Recipe
 from edgese.records.device import DeviceFacts
+from edgese.records.soc import SocFacts
 from edgese.records.target import TargetFacts
 from edgese.records.training import TrainingRecipe
 
@@ -19,7 +20,7 @@ _PACKAGE: Final = Path(__file__).parent
 # In a wheel the two folders travel inside the package; in a checkout they stand beside it.
 _BUILT_IN: Final = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent
 
-Named = TypeVar("Named", DeviceFacts, Recipe, TargetFacts, TrainingRecipe)
+Named = TypeVar("Named", DeviceFacts, Recipe, SocFacts, TargetFacts, TrainingRecipe)
 
 
 def target_facts(name: str) -> TargetFacts:
@@ -48,6 +49,20 @@ def device_facts(name: str) -> DeviceFacts:
 def device_names() -> tuple[str, ...]:
     """Every device that has a file, in alphabetical order."""
     return _names("targets/devices")
+
+
+def soc_facts(name: str) -> SocFacts:
+    """The facts of a chip.
+
+    Raises:
+        ConfigError: no such chip; the known ones are told.
+    """
+    return _read("targets/socs", name, SocFacts, "chip")
+
+
+def soc_names() -> tuple[str, ...]:
+    """Every chip that has a file, in alphabetical order."""
+    return _names("targets/socs")
 
 
 def recipe(name: str) -> Recipe:

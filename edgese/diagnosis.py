@@ -22,6 +22,7 @@ EXTRAS: Final = (
     "tflite",
     "onnxruntime",
     "vela",
+    "qualcomm",
     "imagenet",
 )
 # What to import where it is not the distribution's own name, or where its top module is empty.

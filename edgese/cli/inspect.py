@@ -21,8 +21,9 @@ def inspect(
         str,
         typer.Option(
             help="One alone: xnnpack, gpu or ethos-u for TFLite; vulkan or coreml for ExecuTorch; "
-            "nnapi, coreml or coreml-neuralnetwork for ONNX Runtime; neural-engine for Core ML; or "
-            "another that `targets/` has.  [default: its own, and all that can be asked here]"
+            "nnapi, coreml, coreml-neuralnetwork or qnn for ONNX Runtime; neural-engine for "
+            "Core ML; or another that `targets/` has.  [default: its own, and all that can be "
+            "asked here]"
         ),
     ] = "",
     vulkan: Annotated[
@@ -32,12 +33,19 @@ def inspect(
             "phones have) or system (this machine's GPU).  [default: the first that is there]"
         ),
     ] = "",
+    soc: Annotated[
+        str,
+        typer.Option(
+            help="Snapdragon that Qualcomm's compiler is asked about: sm8650, or a device that has "
+            "one, as in galaxy_s24.  [default: one of each architecture]"
+        ),
+    ] = "",
     drift: Annotated[
         bool | None,
         typer.Option(
             "--drift/--no-drift",
-            help="Run pictures through the GPU delegate as well, and tell how far its arithmetic "
-            "leads away.  [default: with --delegate gpu]",
+            help="Run pictures through the GPU delegate, or Qualcomm's simulator, as well, and "
+            "tell how far its arithmetic leads away.  [default: with --delegate gpu or qnn]",
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -48,6 +56,7 @@ def inspect(
     answered here), read (the file tells), checked (a tool of the runtime held it against lists),
     documented (what is published). The GPU delegate is TFLite's own; where there is no GPU it runs
     on a software one (edgese emulator setup --gpu-only), whose times mean nothing and are not told.
+    Qualcomm's compiler and simulator are a package of Qualcomm's (pip install 'edgese[qualcomm]').
     """
     from edgese.cli import ui
     from edgese.inspection.api import inspect as run
@@ -57,6 +66,7 @@ def inspect(
             artifact,
             delegate,
             vulkan=vulkan,
+            soc=soc,
             drift=drift,
             progress=lambda stage, fraction: show(artifact.name, stage, fraction),
         )
@@ -92,6 +102,7 @@ def _show(found: "Inspection") -> None:
         left=3,
     )
     _show_left_out(found.delegates)
+    _show_compiled(found.delegates)
     _show_drifts(found.delegates)
     for each in found.delegates:
         for note in each.notes:
@@ -124,6 +135,25 @@ def _show_left_out(delegates: "tuple[DelegateReport, ...]") -> None:
     for code, text in advice:
         ui.echo(f"{code}: {text}")
     ui.echo()
+
+
+def _show_compiled(delegates: "tuple[DelegateReport, ...]") -> None:
+    from edgese.cli import ui
+
+    rows = [
+        (
+            each.title,
+            one.soc,
+            one.architecture,
+            str(one.taken),
+            str(one.partitions),
+            "-" if one.size_bytes is None else f"{one.size_bytes / 1e6:.1f} MB",
+        )
+        for each in delegates
+        for one in each.compiled
+    ]
+    if rows:
+        ui.table(("compiled by", "for", "architecture", "takes", "pieces", "size"), rows, left=3)
 
 
 def _show_drifts(delegates: "tuple[DelegateReport, ...]") -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from edgese import __version__
 from edgese.catalog import target_facts
 from edgese.errors import ConfigError, EdgeseError
-from edgese.inspection import computeplan, ethosu, gpu, partitioners, reports, usability
+from edgese.inspection import computeplan, ethosu, gpu, partitioners, qnn, reports, usability
 from edgese.inspection.graphs import onnx_nodes, tflite_nodes
 from edgese.inspection.pieces import Node
 from edgese.protocols import Progress
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 ASKABLE: Final = {
     "tflite": ("gpu", "ethos-u"),
     "executorch": partitioners.NAMES,
-    "onnxruntime": usability.NAMES,
+    "onnxruntime": (*usability.NAMES, qnn.NAME),
     "coreml": (computeplan.NEURAL_ENGINE,),
 }
+# Whose arithmetic can be seen here.
+SIMULATED: Final = ("gpu", qnn.NAME)
 _RUNTIMES: Final = {"tflite": "ai-edge-litert", "onnxruntime": "onnxruntime"}
 
 
@@ -38,6 +40,7 @@ def inspect(
     delegate: str = "",
     *,
     vulkan: str = "",
+    soc: str = "",
     drift: bool | None = None,
     progress: Progress | None = None,
 ) -> Inspection:
@@ -49,11 +52,14 @@ def inspect(
             cannot be asked is answered by what is published.
         vulkan: the driver that TFLite's GPU delegate is asked on: "swiftshader", "lavapipe" or
             "system"; "" chooses.
-        drift: whether the GPU delegate runs pictures as well; None where it is asked for by name.
+        soc: the chip that Qualcomm's compiler is asked about, or a device that has one; "" for
+            one of each architecture.
+        drift: whether delegates that can be simulated here (TFLite's GPU delegate, Qualcomm's) run
+            pictures as well; None where one is asked for by name.
         progress: is told what is done now.
 
     Raises:
-        ConfigError: no such delegate or driver, or one that does not fit the artifact.
+        ConfigError: no such delegate, driver or chip, or one that does not fit the artifact.
         InputError: the artifact or its manifest is missing or not readable.
         StoreError: the artifact is not the one that its manifest describes.
         MissingDependency: the runtime, or what the named delegate needs, is not installed.
@@ -68,7 +74,7 @@ def inspect(
     check_runtime(manifest.target)
     found = target_module(manifest.target).inspect(path, manifest.delegate)
     source = _Source(path, manifest, facts, found)
-    wants_drift = delegate == "gpu" if drift is None else drift
+    wants_drift = delegate in SIMULATED if drift is None else drift
     done: list[DelegateReport] = []
     skipped: list[NotAsked] = []
     for index, name in enumerate(names):
@@ -84,6 +90,7 @@ def inspect(
                     source,
                     name,
                     vulkan=vulkan,
+                    soc=soc,
                     drift=wants_drift,
                     progress=_within(tell, index, len(names)),
                 )
@@ -158,7 +165,7 @@ def _names(manifest: Manifest, facts: TargetFacts, delegate: str) -> tuple[str, 
 
 
 def _reported(
-    source: _Source, name: str, *, vulkan: str, drift: bool, progress: Progress
+    source: _Source, name: str, *, vulkan: str, soc: str, drift: bool, progress: Progress
 ) -> DelegateReport:
     target, manifest, facts = source.manifest.target, source.manifest, source.facts_of(name)
     if name in source.facts.delegates:
@@ -179,17 +186,23 @@ def _reported(
             manifest,
             facts,
             driver=gpu.chosen_driver(vulkan, halves=drift),
-            drift=drift,
+            with_drift=drift,
             progress=progress,
         ),
         "ethos-u": lambda: ethosu.asked(source.path, facts),
         computeplan.NEURAL_ENGINE: lambda: computeplan.asked(source.path),
+        qnn.NAME: lambda: qnn.asked(
+            source.path,
+            manifest,
+            facts,
+            socs=qnn.chosen_socs(soc),
+            with_drift=drift,
+            progress=progress,
+        ),
     }
     if target == "executorch":
         return partitioners.asked(manifest, facts, progress=progress)
-    if target == "onnxruntime":
-        return source.checked(name)
-    return asked[name]()
+    return asked[name]() if name in asked else source.checked(name)
 
 
 def _excluded(facts: DelegateFacts, manifest: Manifest) -> bool:

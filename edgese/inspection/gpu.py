@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -22,6 +22,7 @@ from edgese.data.embedded import parity_pictures
 from edgese.devices import vulkan
 from edgese.errors import DeviceError, MissingDependency
 from edgese.inspection import gpu_process
+from edgese.inspection.drifts import drift, far_off
 from edgese.inspection.graphs import tflite_nodes
 from edgese.inspection.reports import largest_piece
 from edgese.protocols import Progress
@@ -38,8 +39,7 @@ TIMEOUT_S: Final = 1800
 _ADAPTER: Final = re.compile(r"Selected adapter: (?P<name>.+?), arch=")
 _NONE: Final = "No adapters found"
 _IMPATIENT: Final = "Failed to lock custom tensor buffer"
-# Sound files were seen at 0.989 and above, random int8 ones among them; one at 0.46.
-_NEAR: Final = 0.98
+_SELF: Final = "the GPU delegate"
 _MORE_TRIES: Final = 4
 _REFUSED: Final = re.compile(
     r"Following operations are not supported by GPU delegate:\n(?P<kinds>.*?)\n"
@@ -124,14 +124,14 @@ def asked(
     facts: DelegateFacts,
     *,
     driver: vulkan.Driver,
-    drift: bool,
+    with_drift: bool,
     progress: Progress,
 ) -> DelegateReport:
     """What the GPU delegate takes of a .tflite file, and how far its arithmetic drifts.
 
     Args:
         artifact: an artifact that was verified against its manifest.
-        drift: whether to run it on pictures, too.
+        with_drift: whether to run it on pictures, too.
 
     Raises:
         MissingDependency: the driver finds no GPU.
@@ -142,7 +142,7 @@ def asked(
         folder = Path(name)
         job = gpu_process.GpuJob(artifact=str(artifact.absolute()), interface=manifest.interface)
         (folder / gpu_process.JOB).write_text(job.to_json(), encoding="utf-8")
-        pictures = parity_pictures(manifest.model.preprocessing) if drift else None
+        pictures = parity_pictures(manifest.model.preprocessing) if with_drift else None
         if pictures is not None:
             import numpy as np
 
@@ -186,17 +186,6 @@ def asked(
     return msgspec.structs.replace(report, drifts=drifts, notes=tuple(notes))
 
 
-def far_off(drifts: tuple[Drift, ...]) -> str:
-    """What is to be said where a delegate computes something else; "" where it does not."""
-    worst = min(drifts, key=lambda drift: drift.cosine)
-    if worst.cosine >= _NEAR:
-        return ""
-    return (
-        f"Its logits are far from the processor's (cosine {worst.cosine:.3f} in "
-        f"{worst.arithmetic}): do not ship this file for it before its accuracy is measured there."
-    )
-
-
 def drifts_of(
     chosen: "NDArray[np.float32]", fp32: "NDArray[np.float32]", beside: "NDArray[np.float32]"
 ) -> tuple[Drift, ...]:
@@ -209,35 +198,8 @@ def drifts_of(
     import numpy as np
 
     if np.array_equal(chosen, fp32):
-        return (_drift("fp32", fp32, beside),)
-    return _drift("fp16", chosen, beside), _drift("fp32", fp32, beside)
-
-
-def _drift(
-    arithmetic: Literal["fp16", "fp32"],
-    logits: "NDArray[np.float32]",
-    beside: "NDArray[np.float32]",
-) -> Drift:
-    import numpy as np
-
-    from edgese.conversion.parity import cosines
-
-    a, b = logits.astype(np.float64), beside.astype(np.float64)
-    if not np.isfinite(a).all():
-        raise DeviceError(
-            f"{np.count_nonzero(~np.isfinite(a))} of the GPU delegate's logits are not finite in "
-            f"{arithmetic}.",
-            hint="Activations that leave fp16's range (65,504) do this; the recipe fp16 of another "
-            "target tells whether they do.",
-        )
-    return Drift(
-        arithmetic=arithmetic,
-        pictures=len(a),
-        max_abs_diff=float(np.abs(a - b).max()),
-        cosine=float(cosines(a, b).min()),
-        top1_agreement=float(np.mean(a.argmax(1) == b.argmax(1))),
-        logit_std=float(b.std()),
-    )
+        return (drift("fp32", fp32, beside, of=_SELF),)
+    return drift("fp16", chosen, beside, of=_SELF), drift("fp32", fp32, beside, of=_SELF)
 
 
 def _run(folder: Path, driver: vulkan.Driver) -> str:

@@ -10,7 +10,16 @@ from typing import Final, Literal
 from edgese.records.inspection import LeftOut
 
 Cause = Literal[
-    "OP-UNSUPPORTED", "ARGUMENTS", "SMALLER-PIECE", "IN-FLOATS", "PRECISION", "SHAPE", "OUTSIDE"
+    "OP-UNSUPPORTED",
+    "ARGUMENTS",
+    "SMALLER-PIECE",
+    "IN-FLOATS",
+    "PRECISION",
+    "SHAPE",
+    "OUTSIDE",
+    "ENDS",
+    "NO-GRID",
+    "NOT-LOADED",
 ]
 
 # Causes that lie in the operator itself.
@@ -29,6 +38,13 @@ CAUSES: Final[dict[Cause, str]] = {
     "PRECISION": "Convert the model with a recipe that the delegate executes.",
     "SHAPE": "Convert it with a fixed batch, and with tensors of at most the rank that is told.",
     "OUTSIDE": "Write the operator as others that mean the same.",
+    "ENDS": "The processor quantizes the input and dequantizes the output, which divides nothing; "
+    "`edgese convert --io int8` leaves both to whoever calls the artifact.",
+    "NO-GRID": "Codes come to it without their scale: put it between a dequantize and a quantize, "
+    "which every runtime takes away again. Files that edgese made before 0.2 lack this; convert "
+    "the model again.",
+    "NOT-LOADED": "The runtime loads none of the file with this delegate because of what else is "
+    "left out here; with that gone, this is taken.",
 }
 
 _HARD_SIGMOID: Final = (

@@ -6,6 +6,8 @@ from edgese.records.base import Record
 
 Basis = Literal["asked", "read", "checked", "documented"]
 
+Arithmetic = Literal["fp16", "fp32", "int8"]
+
 INSPECTION_SCHEMA = 1
 
 
@@ -31,8 +33,9 @@ class Drift(Record, frozen=True):
     """How far a delegate's arithmetic leads away from the same file's on the processor.
 
     Attributes:
-        arithmetic: "fp16" where the delegate computes otherwise than when it is told to compute in
-            fp32, "fp32" where it computes the same.
+        arithmetic: "int8" where it computes with the file's codes; "fp32" where it gives what it
+            gives when it is told to compute in fp32, or, where it cannot be told, the processor's
+            logits but for the order of sums; else "fp16".
         pictures: how many were compared.
         max_abs_diff: the largest difference of a logit.
         cosine: the smallest cosine of a picture's logits.
@@ -40,12 +43,31 @@ class Drift(Record, frozen=True):
         logit_std: standard deviation of the processor's logits, to see the difference beside.
     """
 
-    arithmetic: Literal["fp16", "fp32"]
+    arithmetic: Arithmetic
     pictures: int
     max_abs_diff: float
     cosine: float
     top1_agreement: float
     logit_std: float
+
+
+class Compiled(Record, frozen=True):
+    """What a vendor's compiler made of an artifact for one chip.
+
+    Attributes:
+        soc: a name in targets/socs.
+        architecture: of its accelerator, as in "v75".
+        taken: how many operators it compiled.
+        partitions: in how many pieces.
+        size_bytes: of what it compiled, as the device loads it: the file that the runtime keeps
+            beside the artifact. None where it compiled nothing.
+    """
+
+    soc: str
+    architecture: str
+    taken: int
+    partitions: int
+    size_bytes: int | None
 
 
 class DelegateReport(Record, frozen=True):
@@ -67,6 +89,8 @@ class DelegateReport(Record, frozen=True):
         left_out: the rest, with reasons.
         notes: what the figures do not say.
         drifts: of the delegate's arithmetic, where it was run; the delegate's own choice first.
+        compiled: by chip, where a vendor's compiler answered for several; the rest of the report is
+            about the first of them.
     """
 
     delegate: str
@@ -80,6 +104,7 @@ class DelegateReport(Record, frozen=True):
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
     drifts: tuple[Drift, ...] = ()
+    compiled: tuple[Compiled, ...] = ()
 
     @property
     def whole(self) -> bool:

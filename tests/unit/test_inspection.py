@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edgese.catalog import target_facts
 from edgese.errors import DeviceError
-from edgese.inspection import computeplan, ethosu, gpu, partitioners, reports, usability
+from edgese.inspection import computeplan, drifts, ethosu, gpu, partitioners, reports, usability
 from edgese.inspection.pieces import Node, counted_without, pieces
 from edgese.inspection.rules import left_out
 from edgese.records.artifact import OperatorReport, OutsideOperator
@@ -177,8 +177,8 @@ def test_a_delegate_that_computes_something_else_is_told():
     rng = np.random.default_rng(0)
     beside = rng.normal(size=(4, 10)).astype(np.float32)
     other = rng.normal(size=(4, 10)).astype(np.float32)
-    assert gpu.far_off(gpu.drifts_of(beside, beside, beside)) == ""
-    assert "far from the processor's" in gpu.far_off(gpu.drifts_of(other, other, beside))
+    assert drifts.far_off(gpu.drifts_of(beside, beside, beside)) == ""
+    assert "far from the processor's" in drifts.far_off(gpu.drifts_of(other, other, beside))
 
 
 def test_partitioners_reasons_are_read_from_their_logs():
