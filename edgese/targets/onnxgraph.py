@@ -142,6 +142,27 @@ class Graph:
         inputs = [self.floats(value), *self._grid_names(grid)]
         return self.node("QuantizeLinear", inputs, value.shape, name, grid)
 
+    def moved(
+        self,
+        operator: str,
+        value: Value,
+        others: Sequence[str],
+        shape: Sequence[int],
+        name: str,
+        **attributes: Any,  # noqa: ANN401  # numbers, lists, strings
+    ) -> Value:
+        """A node that moves elements and computes none, so that codes stay on their grid.
+
+        It stands between floats like any other: ONNX Runtime's processor takes the pair around it
+        away again, and compilers of accelerators know by the pair what codes mean.
+
+        Args:
+            others: names of the inputs behind the first.
+            shape: of the output.
+        """
+        made = self.node(operator, [self.floats(value), *others], shape, name, **attributes)
+        return made if value.grid is None else self.on_grid(made, value.grid, f"{name}_codes")
+
     def channel_codes(
         self, content: "NDArray[Any]", scales: "NDArray[np.float32]", name: str
     ) -> str:

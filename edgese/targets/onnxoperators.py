@@ -150,8 +150,7 @@ def _convolution(lowering: Lowering, node: "fx.Node") -> Value:
     if _is_integer(x, weight) and groups == 1 and prod(shape[2:]) > 1 and shape[1] < _TOGETHER:
         # The colours of a picture, which would be copied into the rows of a matrix product.
         missing = _TOGETHER - shape[1]
-        amounts = [0, 0, 0, 0, 0, missing, 0, 0]
-        x = _padded(lowering.graph, x, amounts, f"{node.name}_channels")
+        x = _with_channels(lowering.graph, x, missing, f"{node.name}_channels")
         shape[1] += missing
     return lowering.graph.node(
         "Conv",
@@ -274,12 +273,12 @@ def _max_pool(lowering: Lowering, node: "fx.Node") -> Value:
     size, step = two(kernel), two(stride or kernel)
     if size == step == (1, 1):
         return x
-    return lowering.graph.node(
+    return lowering.graph.moved(
         "MaxPool",
-        [x.name],
+        x,
+        [],
         shape_of(node),
         node.name,
-        x.grid,
         kernel_shape=size,
         strides=step,
         dilations=spread,
@@ -361,14 +360,14 @@ def _reshaped(graph: Graph, x: Value, shape: tuple[int, ...], name: str) -> Valu
     import numpy as np
 
     wanted = graph.constant(np.array(shape, np.int64), "shape")
-    return graph.node("Reshape", [x.name, wanted], shape, f"{name}_reshaped", x.grid)
+    return graph.moved("Reshape", x, [wanted], shape, f"{name}_reshaped")
 
 
 def _permute(lowering: Lowering, node: "fx.Node") -> Value:
     source, axes = arguments(node)
     x = lowering.read(source)
     order = [axis % len(x.shape) for axis in axes]
-    return lowering.graph.node("Transpose", [x.name], shape_of(node), node.name, x.grid, perm=order)
+    return lowering.graph.moved("Transpose", x, [], shape_of(node), node.name, perm=order)
 
 
 def _pad(lowering: Lowering, node: "fx.Node") -> Value:
@@ -407,6 +406,22 @@ def _padded(
     shape = [x.shape[i] + amounts[i] + amounts[rank + i] for i in range(rank)]
     pads = graph.constant(np.array(amounts, np.int64), "pads")
     return graph.node("Pad", [x.name, pads, fill], shape, name, x.grid)
+
+
+def _with_channels(graph: Graph, x: Value, count: int, name: str) -> Value:
+    """Codes with more channels behind their own, all of them zero.
+
+    A Pad would do, but it has no integer form between floats: see `Graph.moved`.
+    """
+    import numpy as np
+
+    assert x.grid is not None  # noqa: S101  # held before
+    batch, channels, *sides = x.shape
+    zeros = np.full((batch, count, *sides), x.grid.zero_point, np.int8)
+    more = graph.codes(zeros, x.grid, f"{name}_zeros")
+    shape = (batch, channels + count, *sides)
+    made = graph.node("Concat", [graph.floats(x), graph.floats(more)], shape, name, axis=1)
+    return graph.on_grid(made, x.grid, f"{name}_codes")
 
 
 def _join(lowering: Lowering, node: "fx.Node") -> Value:
@@ -466,8 +481,8 @@ def _along_rows(lowering: Lowering, node: "fx.Node", source: "fx.Node | float") 
     if gate.grid is None or gate.shape != (*shape[:2], 1, 1):
         return ""
     times = lowering.graph.constant(np.array([1, 1, 1, shape[3]], np.int64), "repeats")
-    row = lowering.graph.node(
-        "Tile", [gate.name, times], (*shape[:2], 1, shape[3]), f"{node.name}_row", gate.grid
+    row = lowering.graph.moved(
+        "Tile", gate, [times], (*shape[:2], 1, shape[3]), f"{node.name}_row"
     )
     return lowering.graph.floats(row)
 

@@ -264,8 +264,22 @@ def test_padding_goes_into_the_convolution_behind_it(tmp_path):
         if node.op_type == "Conv" and attribute.name == "pads"
     ]
     assert (1, 0, 2, 1) in pads
-    # The one that is left gives the three colours a fourth, for the kernel that takes four at once.
-    assert Counter(node.op_type for node in nodes)["Pad"] == 1
+    assert Counter(node.op_type for node in nodes)["Pad"] == 0
+
+
+def test_no_operator_reads_codes_but_those_that_turn_them_into_floats(tmp_path, monkeypatch):
+    # Qualcomm's compiler takes bare codes for whole numbers, and refuses the operator.
+    monkeypatch.setattr("edgese.targets.onnxoperators._MANY_PIXELS", 1)
+    for body in ("gate_avg", "max_pool", "shuffled"):
+        artifact, _ = converted(program(body), tmp_path)
+        graph = onnx.load(artifact).graph
+        codes = {
+            name for node in graph.node for name in node.output if node.op_type == "QuantizeLinear"
+        }
+        readers = {node.op_type for node in graph.node if codes.intersection(node.input)}
+        assert readers == {"DequantizeLinear"}
+        # Three colours and a fourth, for the kernel that takes four at once.
+        assert Counter(node.op_type for node in graph.node)["Concat"] >= 1
 
 
 @pytest.mark.parametrize(("activations", "repeated"), [("uint8", 1), ("int8", 0)])
