@@ -30,8 +30,8 @@ from edgese.inspection.drifts import drift, far_off
 from edgese.inspection.qnn_log import Trace, Unit, parsed_log, parsed_trace
 from edgese.inspection.rules import Cause, left_out
 from edgese.protocols import Progress
-from edgese.records.artifact import Manifest
-from edgese.records.inspection import Arithmetic, Compiled, DelegateReport, Drift, LeftOut
+from edgese.records.artifact import Manifest, Precision
+from edgese.records.inspection import Arithmetic, Compiled, DelegateReport, LeftOut
 from edgese.records.soc import SocFacts
 from edgese.records.target import DelegateFacts
 from edgese.targets import onnxruntime
@@ -153,7 +153,8 @@ def asked(
         return found
     progress("compare with the processor", 0.95)
     beside = onnxruntime.load(artifact, manifest.interface, threads=1)(pictures)
-    drifts = (_drift(manifest, logits, beside),)
+    arithmetic = arithmetic_of(manifest.recipe.precision, logits, beside)
+    drifts = (drift(arithmetic, logits, beside, of="Qualcomm's simulator"),)
     notes = [
         *found.notes,
         _SIMULATED.format(soc=socs[0].title, architecture=f"v{socs[0].htp}"),
@@ -238,16 +239,21 @@ def _unlike(answers: Sequence[Answer]) -> tuple[str, ...]:
     )
 
 
-def _drift(
-    manifest: Manifest, logits: "NDArray[np.float32]", beside: "NDArray[np.float32]"
-) -> Drift:
+def arithmetic_of(
+    precision: Precision, logits: "NDArray[np.float32]", beside: "NDArray[np.float32]"
+) -> Arithmetic:
+    """What the simulator computed in; of floats it tells neither, and what came out does.
+
+    Args:
+        logits: the simulator's.
+        beside: the processor's, in fp32.
+    """
     import numpy as np
 
-    arithmetic: Arithmetic = "int8"
-    if manifest.recipe.precision != "int8":
-        apart = float(np.abs(logits - beside).max())
-        arithmetic = "fp32" if apart <= _SAME * float(beside.std()) else "fp16"
-    return drift(arithmetic, logits, beside, of="Qualcomm's simulator")
+    if precision == "int8":
+        return "int8"
+    apart = float(np.abs(logits - beside).max())
+    return "fp32" if apart <= _SAME * float(beside.std()) else "fp16"
 
 
 def _compiled(

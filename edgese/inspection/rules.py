@@ -41,8 +41,7 @@ CAUSES: Final[dict[Cause, str]] = {
     "ENDS": "The processor quantizes the input and dequantizes the output, which divides nothing; "
     "`edgese convert --io int8` leaves both to whoever calls the artifact.",
     "NO-GRID": "Codes come to it without their scale: put it between a dequantize and a quantize, "
-    "which every runtime takes away again. Files that edgese made before 0.2 lack this; convert "
-    "the model again.",
+    "which runtimes take away again. edgese writes it so: convert the model again.",
     "NOT-LOADED": "The runtime loads none of the file with this delegate because of what else is "
     "left out here; with that gone, this is taken.",
 }

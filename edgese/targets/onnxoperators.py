@@ -481,9 +481,7 @@ def _along_rows(lowering: Lowering, node: "fx.Node", source: "fx.Node | float") 
     if gate.grid is None or gate.shape != (*shape[:2], 1, 1):
         return ""
     times = lowering.graph.constant(np.array([1, 1, 1, shape[3]], np.int64), "repeats")
-    row = lowering.graph.moved(
-        "Tile", gate, [times], (*shape[:2], 1, shape[3]), f"{node.name}_row"
-    )
+    row = lowering.graph.moved("Tile", gate, [times], (*shape[:2], 1, shape[3]), f"{node.name}_row")
     return lowering.graph.floats(row)
 
 
