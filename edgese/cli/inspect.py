@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 if TYPE_CHECKING:
-    from edgese.records.inspection import DelegateReport, Inspection
+    from collections.abc import Sequence
+
+    from edgese.records.inspection import DelegateReport, Inspection, LeftOut
 
 EXAMPLE: Final = "Example: edgese inspect edgese-out/efficientnet_lite0-fp32.tflite --delegate gpu"
 
@@ -112,13 +114,19 @@ def _show(found: "Inspection") -> None:
 
 
 def _show_left_out(delegates: "tuple[DelegateReport, ...]") -> None:
+    rows = [(each.title, one) for each in delegates for one in each.left_out]
+    _show_reasons("left out by", rows)
+    wrong = [(each.title, one) for each in delegates for one in each.faults]
+    _show_reasons("computed wrongly by", wrong)
+
+
+def _show_reasons(heading: str, rows: "Sequence[tuple[str, LeftOut]]") -> None:
     from edgese.cli import ui
 
-    rows = [(each.title, one) for each in delegates for one in each.left_out]
     if not rows:
         return
     ui.table(
-        ("left out by", "operator", "code", "reason", "count"),
+        (heading, "operator", "code", "reason", "count"),
         [
             (
                 title,

@@ -25,9 +25,10 @@ from edgese.inspection import gpu_process
 from edgese.inspection.drifts import drift, far_off
 from edgese.inspection.graphs import tflite_nodes
 from edgese.inspection.reports import largest_piece
+from edgese.inspection.rules import fault
 from edgese.protocols import Progress
 from edgese.records.artifact import Manifest
-from edgese.records.inspection import DelegateReport, Drift
+from edgese.records.inspection import DelegateReport, Drift, Fault
 from edgese.records.target import DelegateFacts
 from edgese.targets import tflite
 
@@ -41,6 +42,13 @@ _NONE: Final = "No adapters found"
 _IMPATIENT: Final = "Failed to lock custom tensor buffer"
 _SELF: Final = "the GPU delegate"
 _MORE_TRIES: Final = 4
+# Seen in LiteRT 2.3.0 of int8 convolutions of 1x1 with a stride of 2, and only of these: what is
+# compiled has the shape of one without, and what comes out is not the convolution.
+_STRIDE: Final = re.compile(
+    r"Shape mismatch in GpuModelBuilder::UpdateOutputTensors\(output of convolution1x1[^)]*\)\)?\. "
+    r"Requested shape:\{bhwdc, \{(?P<asked>[\d, ]+)\}\} vs reference shape: "
+    r"\{bhwdc, \{(?P<made>[\d, ]+)\}\}"
+)
 _REFUSED: Final = re.compile(
     r"Following operations are not supported by GPU delegate:\n(?P<kinds>.*?)\n"
     r"(?:(?P<gpu>\d+)|No) operations will run on the GPU, and (?:the remaining|all) (?P<cpu>\d+) ",
@@ -66,12 +74,15 @@ class GpuLog:
         adapter: name of the GPU that it chose; "" where it found none.
         refused: its reason for each kind of operator that it leaves to the processor.
         on_gpu, on_cpu: how many operators go where; None where it takes all and says nothing.
+        strides_lost: of integer 1x1 convolutions with a stride, the shapes that were asked for and
+            that it computes, once for each time that the file was compiled.
     """
 
     adapter: str
     refused: Mapping[str, str]
     on_gpu: int | None
     on_cpu: int | None
+    strides_lost: tuple[str, ...] = ()
 
 
 def parsed_log(text: str) -> GpuLog:
@@ -81,9 +92,12 @@ def parsed_log(text: str) -> GpuLog:
     """
     adapter = _ADAPTER.search(text)
     name = adapter["name"] if adapter else ""
+    lost = tuple(
+        f"{each['asked']} was asked, {each['made']} made" for each in _STRIDE.finditer(text)
+    )
     found = _REFUSED.search(text)
     if found is None:
-        return GpuLog(adapter=name, refused={}, on_gpu=None, on_cpu=None)
+        return GpuLog(adapter=name, refused={}, on_gpu=None, on_cpu=None, strides_lost=lost)
     reasons: dict[str, list[str]] = {}
     for kind in _KIND.finditer(found["kinds"]):
         reasons.setdefault(kind["operator"], []).append(kind["reason"].strip())
@@ -92,7 +106,18 @@ def parsed_log(text: str) -> GpuLog:
         refused={operator: "; ".join(told) for operator, told in reasons.items()},
         on_gpu=int(found["gpu"] or 0),
         on_cpu=int(found["cpu"]),
+        strides_lost=lost,
     )
+
+
+def faults_of(log: GpuLog, compilations: int) -> tuple[Fault, ...]:
+    """What the delegate takes and computes wrongly, from its own warnings; pure."""
+    if not log.strides_lost:
+        return ()
+    kinds = ", ".join(dict.fromkeys(log.strides_lost))
+    reason = f"of a 1x1 convolution with a stride another shape is computed: {kinds}"
+    count = len(log.strides_lost) // compilations
+    return (fault("tflite", "gpu", "CONV_2D", count, "STRIDE", reason),)
 
 
 def chosen_driver(name: str, *, halves: bool) -> vulkan.Driver:
@@ -173,6 +198,8 @@ def asked(
                 if not reason.startswith(_NO_SUCH)
             ),
         )
+        faults = faults_of(log, 1 if pictures is None else 2)
+        report = msgspec.structs.replace(report, faults=faults)
         if pictures is None:
             return report
         progress("compare with the processor", 0.9)

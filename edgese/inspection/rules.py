@@ -7,7 +7,7 @@ where there is advice for just this operator. Codes are never reused for somethi
 import re
 from typing import Final, Literal
 
-from edgese.records.inspection import LeftOut
+from edgese.records.inspection import Fault, LeftOut
 
 Cause = Literal[
     "OP-UNSUPPORTED",
@@ -20,6 +20,7 @@ Cause = Literal[
     "ENDS",
     "NO-GRID",
     "NOT-LOADED",
+    "STRIDE",
 ]
 
 # Causes that lie in the operator itself.
@@ -42,6 +43,9 @@ CAUSES: Final[dict[Cause, str]] = {
     "`edgese convert --io int8` leaves both to whoever calls the artifact.",
     "NO-GRID": "Codes come to it without their scale: put it between a dequantize and a quantize, "
     "which runtimes take away again. edgese writes it so: convert the model again.",
+    "STRIDE": "It computes a 1x1 convolution of integers without its stride, so what comes out is "
+    "wrong: convert with the recipe fp32 or fp16 for a GPU. A window of 1x2 with zeros in its "
+    "second column gives the same integers and is computed right.",
     "NOT-LOADED": "The runtime loads none of the file with this delegate because of what else is "
     "left out here; with that gone, this is taken.",
 }
@@ -119,6 +123,13 @@ def left_out(
         reason=reason,
         advice=advice,
     )
+
+
+def fault(
+    target: str, delegate: str, operator: str, count: int, cause: Cause, reason: str
+) -> Fault:
+    """The record of operators that are taken and computed wrongly, with its code and advice."""
+    return Fault(**left_out(target, delegate, operator, count, cause, reason).to_dict())
 
 
 def _plain(name: str) -> str:

@@ -29,6 +29,14 @@ class LeftOut(Record, frozen=True):
     advice: str
 
 
+class Fault(LeftOut, frozen=True):
+    """Operators of one kind that a delegate takes and computes otherwise than the format says.
+
+    Attributes:
+        reason: what the delegate itself lets see of it.
+    """
+
+
 class Drift(Record, frozen=True):
     """How far a delegate's arithmetic leads away from the same file's on the processor.
 
@@ -87,6 +95,7 @@ class DelegateReport(Record, frozen=True):
             further one costs a way to the processor and back. None where nobody here can tell.
         partition_sizes: operators in each piece, in the graph's order; empty where not told.
         left_out: the rest, with reasons.
+        faults: of what it takes, what it computes wrongly.
         notes: what the figures do not say.
         drifts: of the delegate's arithmetic, where it was run; the delegate's own choice first.
         compiled: by chip, where a vendor's compiler answered for several; the rest of the report is
@@ -102,6 +111,7 @@ class DelegateReport(Record, frozen=True):
     partitions: int | None
     partition_sizes: tuple[int, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    faults: tuple[Fault, ...] = ()
     notes: tuple[str, ...] = ()
     drifts: tuple[Drift, ...] = ()
     compiled: tuple[Compiled, ...] = ()

@@ -50,13 +50,15 @@ def odd(x, number):
     return torch.bitwise_xor(whole, torch.tensor(number, dtype=torch.int32)).float()
 
 
-def converted(network, folder, name):
+def converted(network, folder, name, recipe="fp32"):
     torch.manual_seed(0)
     (row,) = convert(
         network(),
         "tflite",
         preprocessing=Preprocessing(height=32, width=32),
         name=name,
+        recipe=recipe,
+        data="embedded" if recipe == "int8" else None,
         out=folder,
     )
     assert row.error == ""
@@ -136,3 +138,27 @@ def test_a_driver_without_a_gpu_is_told_with_the_set_up(plain, tmp_path):
             progress=lambda _stage, _fraction: None,
         )
     assert caught.value.hint == "edgese emulator setup --gpu-only"
+
+
+class Strided(nn.Module):
+    """A 1x1 convolution with a stride, as networks have it on their shortcuts."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, 2, 1)
+        self.shortcut = nn.Conv2d(16, 32, 1, 2)
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, x):
+        """Any pictures to ten numbers each."""
+        x = torch.relu(self.shortcut(torch.relu(self.stem(x))))
+        return self.head(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+@pytest.mark.parametrize(("recipe", "codes"), [("int8", ["TFL-GPU-STRIDE"]), ("fp32", [])])
+def test_a_stride_that_the_delegate_loses_in_integers_is_told(recipe, codes, tmp_path):
+    made = converted(Strided, tmp_path, "strided", recipe=recipe)
+    (report,) = inspect(made, "gpu", vulkan="swiftshader", drift=True).delegates
+    assert [(fault.code, fault.count) for fault in report.faults] == [(code, 1) for code in codes]
+    # LiteRT that computes it right is a reason to take the rule away.
+    assert (report.drifts[0].max_abs_diff < 0.05 * report.drifts[0].logit_std) == (not codes)

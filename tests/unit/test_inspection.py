@@ -127,6 +127,17 @@ def test_the_gpu_delegates_log_tells_adapter_kinds_and_counts():
     assert missing.on_gpu is None
 
 
+def test_a_stride_that_the_gpu_delegate_loses_is_a_fault_with_a_code():
+    text = (DATA / "gpu-loses-a-stride.log").read_text()
+    (fault,) = gpu.faults_of(gpu.parsed_log(text), 1)
+    assert (fault.operator, fault.count, fault.code) == ("CONV_2D", 1, "TFL-GPU-STRIDE")
+    assert "1, 6, 5, 1, 16 was asked, 1, 12, 10, 1, 16 made" in fault.reason
+    # It warns each time that it compiles.
+    assert gpu.faults_of(gpu.parsed_log(text * 2), 2) == (fault,)
+    sound = gpu.parsed_log((DATA / "gpu-refuses-xor.log").read_text())
+    assert gpu.faults_of(sound, 1) == ()
+
+
 def test_the_gpu_delegate_executes_the_largest_piece_alone():
     log = gpu.parsed_log((DATA / "gpu-refuses-xor.log").read_text())
     report = reports.largest_piece(
