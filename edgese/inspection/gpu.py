@@ -114,7 +114,7 @@ def faults_of(log: GpuLog, compilations: int) -> tuple[Fault, ...]:
     """What the delegate takes and computes wrongly, from its own warnings; pure."""
     if not log.strides_lost:
         return ()
-    kinds = ", ".join(dict.fromkeys(log.strides_lost))
+    kinds = "; ".join(dict.fromkeys(log.strides_lost))
     reason = f"of a 1x1 convolution with a stride another shape is computed: {kinds}"
     count = len(log.strides_lost) // compilations
     return (fault("tflite", "gpu", "CONV_2D", count, "STRIDE", reason),)
