@@ -90,6 +90,7 @@ def plain(tmp_path_factory):
 
 def test_a_gated_network_runs_on_the_gpu_whole(plain):
     (report,) = inspect(plain, "gpu", vulkan="swiftshader", drift=False).delegates
+    assert report.faults == ()
     assert report.basis == "asked"
     assert "SwiftShader" in report.by
     assert report.whole
@@ -134,7 +135,7 @@ def test_a_driver_without_a_gpu_is_told_with_the_set_up(plain, tmp_path):
             read_manifest(plain),
             facts,
             driver=absent,
-            drift=False,
+            with_drift=False,
             progress=lambda _stage, _fraction: None,
         )
     assert caught.value.hint == "edgese emulator setup --gpu-only"
@@ -155,10 +156,9 @@ class Strided(nn.Module):
         return self.head(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
 
 
-@pytest.mark.parametrize(("recipe", "codes"), [("int8", ["TFL-GPU-STRIDE"]), ("fp32", [])])
-def test_a_stride_that_the_delegate_loses_in_integers_is_told(recipe, codes, tmp_path):
-    made = converted(Strided, tmp_path, "strided", recipe=recipe)
+def test_a_stride_that_the_delegate_loses_in_integers_is_told(tmp_path):
+    made = converted(Strided, tmp_path, "strided", recipe="int8")
     (report,) = inspect(made, "gpu", vulkan="swiftshader", drift=True).delegates
-    assert [(fault.code, fault.count) for fault in report.faults] == [(code, 1) for code in codes]
+    assert [(fault.code, fault.count) for fault in report.faults] == [("TFL-GPU-STRIDE", 1)]
     # LiteRT that computes it right is a reason to take the rule away.
-    assert (report.drifts[0].max_abs_diff < 0.05 * report.drifts[0].logit_std) == (not codes)
+    assert report.drifts[0].max_abs_diff > 0.05 * report.drifts[0].logit_std
