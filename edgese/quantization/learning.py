@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgese.quantization.canonical import canonical
+from edgese.quantization.features import Features
 from edgese.quantization.ptq import BATCH, Quantized, Stage, finished, outputs
 from edgese.quantization.qat import LearntGrids, student
 from edgese.records.training import Advance, TrainingRecipe
@@ -49,6 +50,10 @@ def learnt(
     shape = tuple(int(size) for size in source.meta["val"].shape)
     reference = outputs(teacher, pictures, BATCH)
     learning = student(made.module, made.plan)
+    distillation = recipe.distillation
+    followed = None
+    if distillation is not None and distillation.features:
+        followed = Features(learning, teacher)
     fit(
         learning.network,
         data,
@@ -58,8 +63,12 @@ def learnt(
         teacher=teacher,
         resume=resume,
         depends=depends,
-        extension=LearntGrids(),
+        extension=LearntGrids(followed.difference, distillation.features)
+        if followed is not None and distillation is not None
+        else LearntGrids(),
         progress=on_advance,
     )
+    if followed is not None:
+        followed.close()
     module, plan = learning.learnt()
     return finished(module, plan, shape, pictures, reference, on_stage)

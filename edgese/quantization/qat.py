@@ -7,11 +7,11 @@ than one in float. What it computes in evaluation mode is what the program compu
 
 import copy
 import dataclasses
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from edgese.quantization.canonical import set_tensor, tensor_of, tidy
 from edgese.quantization.fake import (
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 aten = torch.ops.aten
 # Adam moves every number by about the learning rate: a thousandth of a weight. Grids learn in
 # logarithms of their scales, and biases lie around 1, so both may move further.
-GRID_LR: Final = 50.0
-BIAS_LR: Final = 50.0
+GRID_LR: Final = 20.0
+BIAS_LR: Final = 20.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,14 +86,24 @@ def student(module: fx.GraphModule, plan: Plan) -> Student:
     writer = _Modules(plan)
     network = inserted(module, plan, writer)
     # A grid that others share keeps its own place, so that no state is saved twice.
-    own = {_point(p.name) for p in plan.layout.points if len(p.members) == 1}
+    own = {grid_name(p.name) for p in plan.layout.points if len(p.members) == 1}
     _fuse_silus(network, own)
     tidy(network)
     return Student(network=network, module=module, plan=plan, grids=writer.held)
 
 
 class LearntGrids(Extension):
-    """Lets the scales of grids, and biases, learn at rates of their own, without weight decay."""
+    """Lets the scales of grids, and biases, learn at rates of their own, without weight decay.
+
+    Args:
+        features: gives how far student and teacher are apart inside; None where nobody looks.
+        weight: of that beside the loss of their answers.
+    """
+
+    def __init__(self, features: Callable[[], Tensor] | None = None, weight: float = 0.0) -> None:
+        self.features = features
+        self.compares = features is not None
+        self.weight = weight
 
     def groups(self, student: nn.Module) -> Sequence[ParameterGroup]:
         """The scales of activations, and the biases; the scales of weights follow the weights."""
@@ -107,6 +117,10 @@ class LearntGrids(Extension):
             ParameterGroup(parameters=scales, lr_scale=GRID_LR),
             ParameterGroup(parameters=biases, lr_scale=BIAS_LR),
         )
+
+    def loss(self) -> Tensor | None:
+        """The difference of features."""
+        return None if self.features is None else self.weight * self.features()
 
 
 class _Modules:
@@ -147,8 +161,8 @@ class _Modules:
         node.args = (*node.args[:2], bias, *node.args[3:])
 
     def grid(self, module: fx.GraphModule, node: fx.Node, name: str, grid: Grid) -> fx.Node:
-        module.add_submodule(_point(name), self._held(name, grid))
-        return module.graph.call_module(_point(name), (node,))
+        module.add_submodule(grid_name(name), self._held(name, grid))
+        return module.graph.call_module(grid_name(name), (node,))
 
     def _held(self, name: str, grid: Grid) -> ActivationQuantizer:
         if name not in self.held:
@@ -210,5 +224,6 @@ def _is_bias(name: str) -> bool:
     return name.startswith("_weight_") and name.endswith("_bias")
 
 
-def _point(name: str) -> str:
+def grid_name(name: str) -> str:
+    """The part of a student's network that is the grid of the point ``name``."""
     return f"_grid_{name}"

@@ -198,10 +198,14 @@ class Distillation(Record, frozen=True):
     Attributes:
         temperature: that divides both networks' logits.
         weight: of the teacher against the labels; with 1 no labels are needed.
+        features: of what both compute inside, beside their answers: squared error over square,
+            summed over residual sums and the last pool. Of a quantization-aware training alone,
+            where both are one network.
     """
 
     temperature: Above = 1.0
     weight: OpenShare = 1.0
+    features: NotNegative = 0.0
 
 
 class Progressive(Record, frozen=True):

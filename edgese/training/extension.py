@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,9 @@ class Extension:
     before: what a method does must follow from its arguments and from the student's state dict.
     """
 
+    # Whether `loss` compares features, which a recipe may ask for.
+    compares: bool = False
+
     def groups(self, student: nn.Module) -> Sequence[ParameterGroup]:  # noqa: ARG002
         """Parameters with a learning rate of their own; all others are grouped by the loop."""
         return ()
@@ -37,6 +40,10 @@ class Extension:
         Args:
             step: from 0 to ``steps - 1``.
         """
+
+    def loss(self) -> Tensor | None:
+        """What is added to a step's loss; asked once all networks have seen its pictures."""
+        return None
 
     def after_step(self, student: nn.Module) -> None:
         """Called after the optimizer's step, before the average: the place for projections."""

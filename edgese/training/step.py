@@ -88,6 +88,8 @@ class Stepper:
         inputs.div_(255).sub_(self.mean).div_(self.std)
         labels = labels.to(self.processes.device, non_blocking=True)
         loss, right = self._loss(inputs, labels, self._share(step, phase.mixup))
+        if (more := self.extension.loss()) is not None:
+            loss = loss + more
         loss.backward()  # type: ignore[no-untyped-call]
         if plan.recipe.clip is not None:
             nn.utils.clip_grad_norm_(learner.student.parameters(), plan.recipe.clip)

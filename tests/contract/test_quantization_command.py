@@ -349,7 +349,7 @@ def test_an_interrupted_training_resumes_to_the_same_program(place, monkeypatch)
             place / "pictures",
             weights="none",
             recipe="int8-qat",
-            epochs=16,
+            epochs=64,
             out=place / out,
             **more,
         )

@@ -21,13 +21,14 @@ from edgese.quantization.calibration import observe  # noqa: E402
 from edgese.quantization.canonical import canonical  # noqa: E402
 from edgese.quantization.corrections import corrected  # noqa: E402
 from edgese.quantization.equalization import equalized  # noqa: E402
+from edgese.quantization.features import Features  # noqa: E402
 from edgese.quantization.harmony import harmonized  # noqa: E402
 from edgese.quantization.insertion import quantized_program, simulated_module  # noqa: E402
 from edgese.quantization.integers import integer_outputs  # noqa: E402
 from edgese.quantization.layout import layout  # noqa: E402
 from edgese.quantization.plan import planned  # noqa: E402
 from edgese.quantization.ptq import fidelity, quantized  # noqa: E402
-from edgese.quantization.qat import student  # noqa: E402
+from edgese.quantization.qat import grid_name, student  # noqa: E402
 from edgese.records.model import (  # noqa: E402
     Head,
     ModelSpec,
@@ -337,6 +338,60 @@ def test_a_student_begins_as_the_simulation_and_learns_back_into_a_plan(pictures
     with torch.no_grad():
         found = simulated_module(changed, learnt)(x)
         assert (network.eval()(x) - found).abs().max() < 1.01 * learnt.grids["linear"].scale
+
+
+class Residual(nn.Module):
+    """A sum that is clamped, and one that is not."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(8, 8, 3, padding=1)
+        self.second = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x):
+        """(N, 8, H, W) to the same."""
+        x = F.relu(x + self.first(x))
+        return x + self.second(x)
+
+
+def test_features_are_what_stands_behind_sums_and_the_last_pool(pictures):
+    fp32 = program(Net(Residual()))
+    module = canonical(fp32)
+    plan = plan_of(module, pictures)
+    learning = student(module, plan)
+    teacher = canonical(fp32)
+    x = torch.from_numpy(pictures)
+    expected = teacher(x)
+    features = Features(learning, teacher)
+    learning.network.eval()
+    with torch.no_grad():
+        learning.network(x + 1)  # an earlier forward, of which nothing may stay
+        learning.network(x)
+        assert torch.equal(teacher(x), expected)
+        found = features.difference()
+
+        seen = {}
+
+        class Watching(torch.fx.Interpreter):
+            def run_node(self, n):
+                seen[n.name] = super().run_node(n)
+                return seen[n.name]
+
+        kept = []
+        points = [p for p in plan.layout.points if p.members[0] in {"relu", "add_1", "mean"}]
+        for point in points:
+            part = learning.network.get_submodule(grid_name(point.name))
+            part.register_forward_hook(lambda _, __, y: kept.append(y))
+        Watching(canonical(fp32)).run(x)
+        learning.network(x)
+    wanted = sum(
+        (mine - seen[point.members[0]]).square().mean() / seen[point.members[0]].square().mean()
+        for point, mine in zip(points, kept, strict=True)
+    )
+    assert len(points) == 3
+    assert found > 0
+    assert torch.allclose(found, wanted, rtol=1e-4)
+    features.close()
 
 
 GATES = [

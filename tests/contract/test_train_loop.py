@@ -607,6 +607,29 @@ def test_an_extension_has_its_say_before_and_after_each_step_and_its_own_rates(t
     assert {"stages", "classifier"} <= learnt
 
 
+def test_an_extension_adds_to_the_loss(tmp_path):
+    class Shrinking(Extension):
+        """Wants the bias of the classifier to grow."""
+
+        def groups(self, student):
+            self.bias = student.classifier.bias
+            return ()
+
+        def loss(self):
+            return 10 * (1 - self.bias).sum()
+
+    plain, _ = trained(tmp_path / "a")
+    shrunk, log = trained(tmp_path / "b", extension=Shrinking())
+    assert shrunk.classifier.bias.mean() > plain.classifier.bias.mean() + 0.01
+    assert log.epochs[0].train_loss > 50
+
+
+def test_features_are_compared_by_trainings_that_have_some(tmp_path):
+    recipe = changed(distillation=Distillation(features=0.3))
+    with pytest.raises(ConfigError, match="this training has none to compare"):
+        trained(tmp_path, recipe, teacher=network(seed=5))
+
+
 def test_a_batch_that_the_processes_cannot_share_is_refused(tmp_path):
     two = Processes(rank=0, size=2, device=torch.device("cpu"))
     with pytest.raises(ConfigError, match="A batch of 15 pictures cannot be shared by 2"):
