@@ -210,6 +210,9 @@ def show_outcomes(outcomes: "Sequence[ConversionOutcome]") -> None:
         (o.target, o.parity.reason) for o in outcomes if o.parity and o.parity.verdict == "not_run"
     ):
         ui.note(f"{target}: {reason}")
+    for target, by in dict.fromkeys((o.target, o.parity.by) for o in outcomes if o.parity):
+        if by:
+            ui.note(f"{target}: compared by {by}.")
     for outcome in outcomes:
         if outcome.collapse:
             ui.note(f"{outcome.target}: COLLAPSED: {outcome.collapse}. Do not ship it.")

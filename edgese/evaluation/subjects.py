@@ -1,7 +1,6 @@
 """What can be evaluated: an artifact in its runtime, or a model with weights in PyTorch."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from edgese.errors import ConfigError
 from edgese.protocols import Predictor
 from edgese.records.artifact import ModelCard, WeightsInfo
 from edgese.store import manifest_path, read_manifest
+from edgese.targets.batches import dealt
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,33 +73,15 @@ def find_subject(subject: str | Path, weights: str | None = None) -> Subject:
 
 
 def pytorch_predictor(module: "nn.Module", threads: int) -> Predictor:
-    """A module in evaluation mode as a predictor; the reference that artifacts are held against.
-
-    A batch is dealt out to threads that compute alone. Sharing each operator among them instead, as
-    torch does, makes them wait for each other actively at every operator, which on a machine with
-    other work to do is many times slower.
-    """
-    import numpy as np
+    """A module in evaluation mode as a predictor; the reference that artifacts are held against."""
     import torch
-
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="edgese-pytorch")
 
     def compute(pictures: "NDArray[np.float32]") -> "NDArray[np.float32]":
         with torch.inference_mode():
             logits: NDArray[np.float32] = module(torch.from_numpy(pictures)).numpy()
         return logits
 
-    def predict(pictures: "NDArray[np.float32]") -> "NDArray[np.float32]":
-        # New threads take the number of threads that torch has globally, which is restored.
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            parts = np.array_split(pictures, min(threads, len(pictures)))
-            return np.concatenate(list(pool.map(compute, parts)))
-        finally:
-            torch.set_num_threads(before)
-
-    return predict
+    return dealt(compute, threads)
 
 
 def is_artifact(subject: str | Path) -> bool:

@@ -178,6 +178,7 @@ class Parity(Record, frozen=True):
         top1_agreement: share of the pictures with the same first class.
         within_step: integer recipes: share of the logits that are at most one step of the output's
             grid away.
+        by: what computed the artifact in the runtime's place; "" where the runtime itself did.
     """
 
     verdict: Verdict
@@ -188,6 +189,7 @@ class Parity(Record, frozen=True):
     sqnr_db: float | None = None
     top1_agreement: float | None = None
     within_step: float | None = None
+    by: str = ""
 
 
 class WeightsInfo(Record, frozen=True):

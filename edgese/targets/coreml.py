@@ -1,13 +1,15 @@
-"""Core ML programs (.mlpackage); converted everywhere, executed on Apple systems only.
+"""Core ML programs (.mlpackage); converted everywhere, executed by Core ML on Apple systems.
 
-Where they cannot be executed, `validate` holds the saved program against what was asked for.
+Elsewhere the saved program is executed by `edgese.targets.mil`, whose arithmetic is edgese's own: it
+proves the file, and not where Core ML places its operators. `validate` holds the file against what
+was asked for.
 """
 
 import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from edgese.errors import ConfigError, ConversionError, DeviceError
+from edgese.errors import ConfigError, ConversionError
 from edgese.protocols import Predictor, Progress
 from edgese.records.artifact import (
     Interface,
@@ -18,8 +20,8 @@ from edgese.records.artifact import (
     TensorInfo,
 )
 from edgese.records.model import Preprocessing
-from edgese.targets import mlclassifier, mlpackage, mlpadding, mlpairs, mlquantization
-from edgese.targets.batches import predictor, unreadable
+from edgese.targets import mlclassifier, mlloading, mlpackage, mlpadding, mlpairs, mlquantization
+from edgese.targets.mlloading import COMPUTE_UNITS, COMPUTE_UNITS_KEY, PREPROCESSING_KEY
 from edgese.targets.nodes import DEQUANTIZE_CHANNELS
 from edgese.targets.programs import (
     INPUT,
@@ -34,13 +36,10 @@ from edgese.targets.programs import (
 from edgese.targets.requests import check_request, known_delegate
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import Tensor
     from torch.export import ExportedProgram
 
 NAME: Final = "coreml"
-_TITLE: Final = "Core ML"
 DEPLOYMENT_TARGET: Final = "iOS17"
 # Names that coremltools 9 knows, oldest first, from the first on that has fp16 inputs.
 DEPLOYMENT_TARGETS: Final = (
@@ -55,14 +54,6 @@ DEPLOYMENT_TARGETS: Final = (
 )
 # Those without operators that quantize activations; weights are expanded at load in all.
 _FLOAT_ACTIVATIONS: Final = ("iOS16", "macOS13")
-COMPUTE_UNITS: Final = {
-    "all": "ALL",
-    "cpu_only": "CPU_ONLY",
-    "cpu_and_gpu": "CPU_AND_GPU",
-    "cpu_and_ne": "CPU_AND_NE",
-}
-PREPROCESSING_KEY: Final = "edgese.preprocessing"
-COMPUTE_UNITS_KEY: Final = "edgese.compute_units"
 
 
 def prepare() -> None:
@@ -196,44 +187,29 @@ def inspect(artifact: Path, delegate: str) -> OperatorReport:
 
 
 def unavailable() -> str:
-    """Why this host cannot execute Core ML programs; "" on a Mac."""
+    """Every host executes Core ML programs, if not always by Core ML; see `stand_in`."""
+    return ""
+
+
+def stand_in() -> str:
+    """What executes programs here in Core ML's place; "" on a Mac."""
     if platform.system() == "Darwin":
         return ""
-    return "Core ML runs on Apple systems only; the program's structure was checked instead."
+    return "edgese's evaluator of the saved file, since Core ML runs on Apple systems only"
 
 
-def load(artifact: Path, interface: Interface, *, threads: int) -> Predictor:  # noqa: ARG001  # the seam's
-    """The artifact in Core ML; how many threads it takes is Core ML's own decision.
-
-    This path has not been tested: it needs a Mac.
+def load(artifact: Path, interface: Interface, *, threads: int) -> Predictor:
+    """The artifact in Core ML on a Mac, and elsewhere in edgese's evaluator.
 
     Raises:
         InputError: not a readable artifact.
-        DeviceError: this host is no Apple system.
+        StoreError: of a newer specification than is known here.
+        OperatorUnknown: an operator that Core ML alone executes, elsewhere than on a Mac.
     """
     package = mlpackage.read(artifact)
-    if reason := unavailable():
-        raise DeviceError(reason, hint="Load the package on a Mac, or choose another target.")
-    import coremltools
-
-    metadata = package.spec.description.metadata.userDefined
-    units = COMPUTE_UNITS[metadata[COMPUTE_UNITS_KEY]]
-    try:
-        model = coremltools.models.MLModel(
-            str(artifact), compute_units=coremltools.ComputeUnit[units]
-        )
-    except (RuntimeError, ValueError, OSError) as error:
-        raise unreadable(artifact, _TITLE, error) from error
-    source, output = interface.input, interface.output.name
-    preprocessing = Preprocessing.from_json(metadata[PREPROCESSING_KEY], artifact)
-
-    def run(pictures: "NDArray[np.float32]") -> "NDArray[np.float32]":
-        given = _picture(pictures[0], preprocessing) if source.dtype == "image" else pictures
-        logits: NDArray[np.float32] = model.predict({source.name: given})[output]
-        return logits
-
-    batch, channels, height, width = source.shape
-    return predictor(run, (channels, height, width), batch)
+    if stand_in():
+        return mlloading.evaluated(artifact, package, interface, threads=threads)
+    return mlloading.predicted(artifact, package, interface)
 
 
 def _converted(
@@ -345,13 +321,3 @@ def _normalizing(program: "ExportedProgram", preprocessing: Preprocessing) -> "E
             return y
 
     return torch.export.export(evaluating(Normalizing()), (torch.zeros(input_shape(program)),))
-
-
-def _picture(values: "NDArray[np.float32]", preprocessing: Preprocessing) -> Any:  # noqa: ANN401  # PIL's
-    """A normalized picture (3, H, W) as the one that it was made from."""
-    import numpy as np
-    from PIL import Image
-
-    mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
-    pixels = (values.transpose(1, 2, 0) * std + mean) * 255
-    return Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
