@@ -28,6 +28,7 @@ class Subject:
         target: the runtime; "pytorch" for the reference.
         packages: distributions whose versions say what executes it.
         load: makes it ready to compute with a number of threads.
+        by: what executes it in the runtime's place; "" where the runtime itself does.
 
     Raises:
         ConfigError: its weights are random, or it has no classifier.
@@ -42,6 +43,7 @@ class Subject:
     recipe: str = "fp32"
     delegate: str = ""
     artifact_sha256: str = ""
+    by: str = ""
 
     def __post_init__(self) -> None:
         if not self.weights.trained:
@@ -109,16 +111,18 @@ def _artifact(path: Path, weights: str | None) -> Subject:
             hint="Evaluate it where it can, or another target's artifact here.",
         )
     check_runtime(manifest.target)
+    by = target.stand_in()
     return Subject(
         name=str(path),
         target=manifest.target,
         card=manifest.model,
         weights=manifest.weights,
-        packages=facts.packages,
+        packages=(*facts.packages, "torch") if by else facts.packages,
         load=lambda threads: target.load(path, manifest.interface, threads=threads),
         recipe=manifest.recipe.name,
         delegate=manifest.delegate,
         artifact_sha256=manifest.sha256,
+        by=by,
     )
 
 

@@ -1,8 +1,9 @@
 """The ladder: the cheapest way to an integer artifact that loses no more than is allowed.
 
-Each rung makes an artifact and judges it in its own runtime on labelled pictures: plain
-post-training quantization, then better ranges and corrections, then the costliest layers in float
-where the target keeps its speed, then quantization-aware training. The first that holds ends it.
+Each rung makes an artifact and judges it on labelled pictures, in its own runtime or in what stands
+in for that, which is not timed: plain post-training quantization, then better ranges and
+corrections, then the costliest layers in float where the target keeps its speed, then
+quantization-aware training. The first that holds ends it.
 """
 
 import time

@@ -1,8 +1,8 @@
 """Core ML programs (.mlpackage); converted everywhere, executed by Core ML on Apple systems.
 
-Elsewhere the saved program is executed by `edgese.targets.mil`, whose arithmetic is edgese's own: it
-proves the file, and not where Core ML places its operators. `validate` holds the file against what
-was asked for.
+Elsewhere the saved program is executed by `edgese.targets.mil`, whose arithmetic is edgese's own:
+it proves the file, and not where Core ML places its operators. `validate` holds the file against
+what was asked for.
 """
 
 import platform

@@ -93,8 +93,8 @@ def read(artifact: Path) -> Package:
     newest = max(_OPSETS)
     if spec.specificationVersion > newest:
         raise StoreError(
-            f"{artifact} is of Core ML's specification {spec.specificationVersion}; the newest that "
-            f"is known here is {newest}.",
+            f"{artifact} is of Core ML's specification {spec.specificationVersion}; the newest "
+            f"that is known here is {newest}.",
             hint="A newer coremltools made it. Convert the model again, or upgrade edgese.",
         )
     weights = weights_folder(artifact) / "weight.bin"

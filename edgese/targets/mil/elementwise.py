@@ -110,7 +110,7 @@ minimum: Final = _of_two(torch.minimum)
 pow: Final = _of_two(torch.pow)  # noqa: A001  # named as the operator is
 
 
-def quantize(  # noqa: PLR0913  # the operator's own
+def quantize(  # the operator's own
     input: Tensor,  # noqa: A002  # the same
     scale: Number,
     output_dtype: str,

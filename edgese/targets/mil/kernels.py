@@ -9,9 +9,19 @@ from torch.nn import functional
 
 from edgese.targets.mil import elementwise, shapes, windows
 
+
+def _of_x(operator: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A function of one tensor, under the name that the reference has for it."""
+
+    def kernel(x: Tensor) -> Tensor:
+        return operator(x)
+
+    return kernel
+
+
 # Each takes an operator's parameters by their names, and gives its only result.
 KERNELS: Final[dict[str, Callable[..., Tensor]]] = {
-    "abs": lambda x: torch.abs(x),
+    "abs": _of_x(torch.abs),
     "add": elementwise.add,
     "avg_pool": windows.avg_pool,
     "batch_norm": windows.batch_norm,
@@ -21,8 +31,8 @@ KERNELS: Final[dict[str, Callable[..., Tensor]]] = {
     "conv": windows.conv,
     "dequantize": elementwise.dequantize,
     "elu": elementwise.elu,
-    "erf": lambda x: torch.erf(x),
-    "exp": lambda x: torch.exp(x),
+    "erf": _of_x(torch.erf),
+    "exp": _of_x(torch.exp),
     "expand_dims": shapes.expand_dims,
     "gelu": elementwise.gelu,
     "identity": lambda x: x,
@@ -45,21 +55,21 @@ KERNELS: Final[dict[str, Callable[..., Tensor]]] = {
     "reduce_mean": shapes.reduce_mean,
     "reduce_min": shapes.reduce_min,
     "reduce_sum": shapes.reduce_sum,
-    "relu": lambda x: torch.relu(x),
-    "relu6": lambda x: functional.relu6(x),
+    "relu": _of_x(torch.relu),
+    "relu6": _of_x(functional.relu6),
     "reshape": shapes.reshape,
     "rsqrt": elementwise.rsqrt,
-    "sigmoid": lambda x: torch.sigmoid(x),
+    "sigmoid": _of_x(torch.sigmoid),
     "sigmoid_hard": elementwise.sigmoid_hard,
-    "silu": lambda x: functional.silu(x),
+    "silu": _of_x(functional.silu),
     "softmax": shapes.softmax,
-    "softplus": lambda x: functional.softplus(x),
-    "softsign": lambda x: functional.softsign(x),
-    "sqrt": lambda x: torch.sqrt(x),
-    "square": lambda x: torch.square(x),
+    "softplus": _of_x(functional.softplus),
+    "softsign": _of_x(functional.softsign),
+    "sqrt": _of_x(torch.sqrt),
+    "square": _of_x(torch.square),
     "squeeze": shapes.squeeze,
     "sub": elementwise.sub,
-    "tanh": lambda x: torch.tanh(x),
+    "tanh": _of_x(torch.tanh),
     "thresholded_relu": elementwise.thresholded_relu,
     "transpose": shapes.transpose,
 }

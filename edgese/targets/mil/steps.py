@@ -126,7 +126,7 @@ def _holds_rows(step: Step) -> bool:
     if step.operator == "concat":
         return any(isinstance(each, Tensor) for each in step.given)
     if step.operator == "matmul":
-        return bool(constants.keys() - {"y"}) or step.inputs["y"].ndim != 2  # noqa: PLR2004  # a matrix
+        return bool(constants.keys() - {"y"}) or step.inputs["y"].ndim != 2  # a matrix
     if {*step.inputs} != {"x", "y"}:
         return False
     return any(each.ndim == len(step.shape) and each.shape[0] != 1 for each in constants.values())

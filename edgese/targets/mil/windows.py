@@ -19,7 +19,7 @@ _MODES: Final = {"constant": "constant", "reflect": "reflect", "replicate": "rep
 _OF_PICTURES: Final = 4
 
 
-def conv(  # noqa: PLR0913  # the operator's own
+def conv(  # the operator's own
     x: Tensor,
     weight: Tensor,
     strides: Sequence[int],
@@ -36,9 +36,7 @@ def conv(  # noqa: PLR0913  # the operator's own
     inside = [before for before, after in amounts if before == after]
     if len(inside) < len(amounts):
         x, inside = functional.pad(x, _flat(amounts)), [0] * len(amounts)
-    return _CONVOLUTIONS[x.ndim](  # type: ignore[no-any-return, operator]  # three of one form
-        x, weight, bias, list(strides), inside, list(dilations), groups
-    )
+    return _CONVOLUTIONS[x.ndim](x, weight, bias, list(strides), inside, list(dilations), groups)
 
 
 def padding(
@@ -51,8 +49,8 @@ def padding(
     """What is added before and after each spatial dimension.
 
     Args:
-        kind: "valid", "custom", "same" or "same_lower". The last two give ceil(size / stride) places;
-            an odd amount has its larger half after, and before with "same_lower".
+        kind: "valid", "custom", "same" or "same_lower". The last two give ceil(size / stride)
+            places; an odd amount has its larger half after, and before with "same_lower".
         pad: before and after each dimension in turn, for "custom".
         sizes: of the dimensions.
         reach: of the window, dilation included.
@@ -79,7 +77,7 @@ def _flat(amounts: Sequence[tuple[int, int]]) -> list[int]:
     return [amount for pair in reversed(amounts) for amount in pair]
 
 
-def max_pool(  # noqa: PLR0913  # the operator's own
+def max_pool(  # the operator's own
     x: Tensor,
     kernel_sizes: Sequence[int],
     strides: Sequence[int],
@@ -100,7 +98,7 @@ def max_pool(  # noqa: PLR0913  # the operator's own
     )
 
 
-def avg_pool(  # noqa: PLR0913  # the operator's own
+def avg_pool(  # the operator's own
     x: Tensor,
     kernel_sizes: Sequence[int],
     strides: Sequence[int],
@@ -168,7 +166,7 @@ def matmul(x: Tensor, y: Tensor, *, transpose_x: bool = False, transpose_y: bool
     return left @ right
 
 
-def batch_norm(  # noqa: PLR0913  # the operator's own
+def batch_norm(  # the operator's own
     x: Tensor,
     mean: Tensor,
     variance: Tensor,
