@@ -71,6 +71,7 @@ class TargetOptions(Record, frozen=True):
         compute_units: Core ML: "all", "cpu_only", "cpu_and_gpu" or "cpu_and_ne"; advice for whoever
             loads the package, kept in its metadata and manifest.
         image_input: Core ML: takes a picture instead of a tensor; mean and std are inside.
+        author, license: Core ML: kept in its metadata, which Xcode shows.
         io: integer recipes: "int8" leaves quantizing the input and dequantizing the output to
             whoever calls the artifact; its manifest has the two grids.
         activations: ONNX Runtime, integer recipes: "uint8", which its x86 kernels are fast for, or
@@ -82,6 +83,8 @@ class TargetOptions(Record, frozen=True):
     deployment_target: str = ""
     compute_units: str = ""
     image_input: bool = False
+    author: str = ""
+    license: str = ""
     io: Literal["float", "int8"] = "float"
     activations: Literal["", "int8", "uint8"] = ""
 

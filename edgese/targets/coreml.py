@@ -55,6 +55,8 @@ DEPLOYMENT_TARGETS: Final = (
 # Those without operators that quantize activations; weights are expanded at load in all.
 _FLOAT_ACTIVATIONS: Final = ("iOS16", "macOS13")
 
+PREVIEW_KEY: Final = "com.apple.coreml.model.preview.type"
+
 
 def prepare() -> None:
     """Imports the converter."""
@@ -140,17 +142,22 @@ def convert(
             name=output_name(card), shape=result, layout="NC", dtype="float32", grid=grids[1]
         ),
     )
-    validate(dest, interface, quantization)
+    named = card.labels if options.batch == 1 else ()
+    validate(dest, interface, quantization, named)
     return interface
 
 
 def validate(
-    artifact: Path, interface: Interface, quantization: mlquantization.Quantization | None = None
+    artifact: Path,
+    interface: Interface,
+    quantization: mlquantization.Quantization | None = None,
+    labels: tuple[str, ...] = (),
 ) -> None:
     """Holds the saved program against what was asked for; needs no Apple system.
 
     Args:
         quantization: the codes and grids that it must have, to the bit.
+        labels: the classes that it must tell, in order; none where it is no classifier.
 
     Raises:
         ConversionError: input, output, operators or weights are not what they should be.
@@ -158,6 +165,8 @@ def validate(
     """
     package = mlpackage.read(artifact)
     faults = mlpackage.faults(package, interface)
+    if mlclassifier.labels(package) != labels:
+        faults += ("labels that are not the model's",)
     if quantization is not None:
         faults += tuple(mlquantization.faults(package, quantization))
     if faults:
@@ -257,12 +266,22 @@ def _converted(
 
 
 def _describe(model: Any, card: ModelCard, options: TargetOptions) -> None:  # noqa: ANN401  # untyped
-    """What Xcode shows, and what `load` needs; author and licence are the user's to fill in."""
+    """What Xcode shows, and what `load` needs.
+
+    With pictures and labels Xcode's preview classifies what is dropped on it; the key is of
+    https://apple.github.io/coremltools/docs-guides/source/xcode-model-preview-types.html.
+    """
     import json
 
     p = card.preprocessing
     what = f"{card.classes} classes" if card.classes else "features"
     model.short_description = f"{card.name}, {what}, {p.height} x {p.width} pixels"
+    if options.author:
+        model.author = options.author
+    if options.license:
+        model.license = options.license
+    if options.image_input and card.labels:
+        model.user_defined_metadata[PREVIEW_KEY] = "imageClassifier"
     model.user_defined_metadata[PREPROCESSING_KEY] = json.dumps(p.to_dict())
     model.user_defined_metadata[COMPUTE_UNITS_KEY] = options.compute_units or "all"
     model.input_description[INPUT] = (
