@@ -53,6 +53,7 @@ def target(name):
         convert=globals().get(f"_{name}", _saved),
         inspect=_inspect,
         unavailable=lambda: "it runs nowhere" if name == "absent" else "",
+        stand_in=lambda: "a stand-in" if name == "folder" else "",
         load=_offset if name == "wrong" else _load,
     )
 

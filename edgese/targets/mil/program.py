@@ -1,5 +1,6 @@
 """Reads an ML program into steps that can be executed, through coremltools' own loader."""
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,11 +126,14 @@ def _main(artifact: Path, package: Package) -> Any:  # noqa: ANN401  # coremltoo
 
 def _steps(artifact: Path, main: Any, *, halves: bool) -> Iterator[Step]:  # noqa: ANN401  # the same
     """Every operator that depends on the input; those that do not are computed here."""
+    raw: dict[str, Any] = {}
     known: dict[str, Any] = {}
     computed_names = {given.name for given in main.inputs.values()}
     for line, op in enumerate(main.operations, 1):
         if is_constant(op.op_type):
-            known[op.outputs[0].name] = _constant(artifact, op)
+            name = op.outputs[0].name
+            raw[name] = _raw(artifact, op, raw)
+            known[name] = _constant(raw[name])
         if op.op_type not in KERNELS:
             continue
         (output,) = op.outputs
@@ -164,16 +168,27 @@ def _argument(given: Any, known: Mapping[str, Any]) -> Any:  # noqa: ANN401  # t
     return known[given.name] if given.name in known else Value(given.name)
 
 
-def _constant(artifact: Path, op: Any) -> Any:  # noqa: ANN401  # the same
-    """What a constant holds: floats as a tensor of float32, whole numbers as they are.
+def _raw(artifact: Path, op: Any, raw: Mapping[str, Any]) -> Any:  # noqa: ANN401  # the same
+    """What a constant holds, as coremltools has it, which expands a compressed one.
 
-    A compressed one is expanded by coremltools itself.
+    Args:
+        raw: of the constants before it, which one may be compressed twice with.
     """
     (var,) = op.outputs
+    if op.op_type == "const":
+        return var.val
+    given = {name: raw[each.name] for name, each in op.inputs.items() if each is not None}
+    if op.op_type == "constexpr_cast":
+        return np.float32(given["source_val"])
     try:
-        held = var.val if op.op_type == "const" else op.materialized_val_inference()
+        wanted = inspect.signature(op.decompress).parameters
+        return op.decompress(**{name: given.get(name) for name in wanted})
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise unreadable(artifact, TITLE, f"{var.name} cannot be expanded: {error}") from error
+
+
+def _constant(held: Any) -> Any:  # noqa: ANN401  # the same
+    """What kernels take: floats as a tensor of float32, numbers and their lists as they are."""
     if not isinstance(held, np.ndarray | np.generic):
         return held
     if held.ndim == 0:

@@ -116,8 +116,13 @@ def keeps_rows(step: Step, shapes: Mapping[str, tuple[int, ...]]) -> bool:
         all(axis % rank for axis in axes)
         and not _holds_rows(step)
         and (step.operator != "transpose" or step.inputs["perm"][0] % rank == 0)
-        and (step.operator != "pad" or len(step.inputs["pad"]) < 2 * rank)
+        and (step.operator != "pad" or _pads_inside(step.inputs["pad"], rank))
     )
+
+
+def _pads_inside(amounts: Sequence[int], rank: int) -> bool:
+    """Whether padding adds no rows."""
+    return len(amounts) < 2 * rank or not any(amounts[:2])
 
 
 def _holds_rows(step: Step) -> bool:
