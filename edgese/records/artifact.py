@@ -6,7 +6,7 @@ from edgese.records.base import Record
 from edgese.records.model import ModelSpec, Preprocessing
 from edgese.records.quantization import Quantization, QuantizationRecipe
 
-Precision = Literal["fp32", "fp16", "int8", "int8_weights"]
+Precision = Literal["fp32", "fp16", "int8", "int8_weights", "palette6", "palette4"]
 Verdict = Literal["passed", "failed", "not_run"]
 
 MANIFEST_SCHEMA = 2

@@ -20,7 +20,15 @@ from edgese.records.artifact import (
     TensorInfo,
 )
 from edgese.records.model import Preprocessing
-from edgese.targets import mlclassifier, mlloading, mlpackage, mlpadding, mlpairs, mlquantization
+from edgese.targets import (
+    mlclassifier,
+    mlloading,
+    mlpackage,
+    mlpadding,
+    mlpairs,
+    mlpalettes,
+    mlquantization,
+)
 from edgese.targets.mlloading import COMPUTE_UNITS, COMPUTE_UNITS_KEY, PREPROCESSING_KEY
 from edgese.targets.nodes import DEQUANTIZE_CHANNELS
 from edgese.targets.programs import (
@@ -41,6 +49,8 @@ if TYPE_CHECKING:
 
 NAME: Final = "coreml"
 DEPLOYMENT_TARGET: Final = "iOS17"
+# Palettes are of use with a scale for each channel alone.
+PALETTES_TARGET: Final = "iOS18"
 # Names that coremltools 9 knows, oldest first, from the first on that has fp16 inputs.
 DEPLOYMENT_TARGETS: Final = (
     "iOS16",
@@ -54,6 +64,8 @@ DEPLOYMENT_TARGETS: Final = (
 )
 # Those without operators that quantize activations; weights are expanded at load in all.
 _FLOAT_ACTIVATIONS: Final = ("iOS16", "macOS13")
+# Those whose palettes have no scale for each channel.
+_UNSCALED_PALETTES: Final = ("iOS16", "macOS13", "iOS17", "macOS14")
 
 PREVIEW_KEY: Final = "com.apple.coreml.model.preview.type"
 
@@ -108,7 +120,8 @@ def convert(
     Input and output are fp32 with every recipe; ``options.image_input`` makes the input a picture.
     With labels and a batch of 1 it is a classifier: beside the logits it gives "label" and all
     probabilities. With "int8" weights are int8 codes and so are the activations where Core ML gains
-    by it (see `edgese.targets.mlpairs`), with "int8_weights" the weights alone; all else is fp16.
+    by it (see `edgese.targets.mlpairs`), with "int8_weights" the weights alone; with palettes
+    (`edgese.targets.mlpalettes`) the weights are indices. All else is fp16.
 
     Raises:
         ConversionError: coremltools refused the program, or made another than was asked for.
@@ -127,6 +140,10 @@ def convert(
     program = program.run_decompositions({})
     progress("convert to Core ML", 0.4)
     model = _converted(program, shape, card, recipe, options)
+    if bits := mlpalettes.BITS.get(recipe.precision):
+        progress("find the palettes", 0.7)
+        scaled = _oldest(recipe, options) not in _UNSCALED_PALETTES
+        model = mlpalettes.palettized(model, bits, scaled=scaled)
     _describe(model, card, options)
     progress("write", 0.9)
     mlpackage.save(model, dest)
@@ -221,6 +238,12 @@ def load(artifact: Path, interface: Interface, *, threads: int) -> Predictor:
     return mlloading.predicted(artifact, package, interface)
 
 
+def _oldest(recipe: Recipe, options: TargetOptions) -> str:
+    """The oldest system that must run it: what was asked for, or the recipe's default."""
+    palettes = recipe.precision in mlpalettes.BITS
+    return options.deployment_target or (PALETTES_TARGET if palettes else DEPLOYMENT_TARGET)
+
+
 def _converted(
     program: "ExportedProgram",
     shape: tuple[int, ...],
@@ -250,7 +273,7 @@ def _converted(
             classifier_config=classifier,
             pass_pipeline=passes,
             convert_to="mlprogram",
-            minimum_deployment_target=ct.target[options.deployment_target or DEPLOYMENT_TARGET],
+            minimum_deployment_target=ct.target[_oldest(recipe, options)],
             compute_precision=ct.precision.FLOAT16
             if recipe.precision != "fp32"
             else ct.precision.FLOAT32,

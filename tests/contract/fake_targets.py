@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-from edgese.errors import ConversionError
+from edgese.errors import ConversionError, OperatorUnknown
 from edgese.records.artifact import Interface, OperatorReport, TensorInfo
 from edgese.targets.requests import check_request
 
@@ -42,6 +42,7 @@ NAMES = (
     "wrong",
     "absent",
     "lacking",
+    "exotic",
 )
 
 
@@ -54,7 +55,7 @@ def target(name):
         inspect=_inspect,
         unavailable=lambda: "it runs nowhere" if name == "absent" else "",
         stand_in=lambda: "a stand-in" if name == "folder" else "",
-        load=_offset if name == "wrong" else _load,
+        load={"wrong": _offset, "exotic": _unknown}.get(name, _load),
     )
 
 
@@ -145,6 +146,10 @@ def _load(artifact, interface, **_):
         return np.concatenate(rows)
 
     return run
+
+
+def _unknown(_artifact, _interface, **_):
+    raise OperatorUnknown("It has an operator that the real runtime alone executes.")
 
 
 def _offset(artifact, interface, **_):

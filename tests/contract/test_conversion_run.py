@@ -146,6 +146,19 @@ def test_failures_of_every_kind_do_not_take_the_others_down(place):
     assert files(place / "cache" / "work") == []
 
 
+def test_what_stands_in_for_a_runtime_is_told_with_the_parity():
+    (row,) = tiny("folder")
+    assert (row.parity.verdict, row.parity.by) == ("passed", "a stand-in")
+    assert tiny("good")[0].parity.by == ""
+
+
+def test_an_operator_that_the_real_runtime_alone_executes_leaves_the_parity_open():
+    (row,) = tiny("exotic")
+    assert row.status == "converted"
+    assert row.parity.verdict == "not_run"
+    assert "the real runtime alone" in row.parity.reason
+
+
 def test_a_target_that_cannot_run_here_is_never_passed():
     (row,) = tiny("absent")
     assert row.status == "converted"

@@ -1,4 +1,4 @@
-"""Saved ML programs, executed: the same as PyTorch, whatever the recipe, the batch and the input."""
+"""Saved ML programs, executed: the same as PyTorch for every recipe, batch and kind of input."""
 
 import shutil
 from itertools import pairwise
@@ -192,6 +192,35 @@ def test_int8_weights_are_read_back_in_every_form(target, network, tmp_path):
     artifact, interface = converted(program, tmp_path, "int8-weights", deployment_target=target)
     found = coreml.load(artifact, interface, threads=1)(pictures(4))
     assert np.abs(found - ran(program, pictures(4))).max() < 5e-3
+
+
+@pytest.mark.parametrize(
+    ("chosen", "colours", "least_db"), [("palette6", 64, 25), ("palette4", 16, 12)]
+)
+@pytest.mark.parametrize("target", ["iOS17", ""])
+def test_weights_from_a_palette_are_near_the_networks(target, chosen, colours, least_db, tmp_path):
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 32, 3),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(32, CLASSES),
+    )
+    program, given = exported(network.eval()), pictures(4)
+    artifact, interface = converted(program, tmp_path, chosen, deployment_target=target)
+    operators = coreml.inspect(artifact, "").operators
+    assert operators["constexpr_lut_to_dense"] == 1
+    assert ("constexpr_blockwise_shift_scale" in operators) == (target == "")
+    held = loaded(artifact, mlpackage.read(artifact), "logits")
+    weight = next(step.inputs["weight"] for step in held.steps if step.operator == "conv")
+    if target:
+        assert len(torch.unique(weight)) <= colours
+    source = network[0].weight.detach()
+    noise = torch.square(weight - source).sum() / torch.square(source).sum()
+    assert -10 * torch.log10(noise) > least_db
+    found = coreml.load(artifact, interface, threads=1)(given)
+    assert compared(found, ran(program, given), recipe(chosen).parity).verdict == "passed"
 
 
 @pytest.mark.parametrize(("chosen", "dtype"), [("fp32", np.float32), ("fp16", np.float16)])
