@@ -372,6 +372,7 @@ def test_pruning_without_a_sensible_limit_is_refused(limits):
         ({"recipe": "fp1"}, ConfigError, "no recipe named 'fp1'"),
         ({"resolution": 0}, ConfigError, "0x0 px"),
         ({"options": TargetOptions(batch=0)}, ConfigError, "A batch of 0"),
+        ({"labels": ("a",)}, ConfigError, "1 labels were given"),
         ({"workers": 0}, ConfigError, "0 workers"),
         ({"features": True, "classes": 3}, ConfigError, "Features and 3 classes"),
         ({"classes": 0}, ConfigError, "0 classes were asked for"),
