@@ -57,6 +57,8 @@ class TargetFacts(Record, frozen=True):
         default_recipe: what `convert` takes where no recipe is named.
         delegates: what can execute it, the default first.
         coverage: what each of them takes, and what delegates take that only other devices have.
+        same_integers: whether int8 artifacts compute the very integers of the quantized program;
+            else the share of outputs within a step is told, and nothing is asked of it.
         options: the fields of `TargetOptions` that are its own. The batch is everyone's.
         worker_memory_mb: memory that converting takes beyond the network itself, in MiB.
         worker_seconds: how long converting an EfficientNet-B0 takes, roughly; the longest starts
@@ -76,6 +78,7 @@ class TargetFacts(Record, frozen=True):
     delegates: tuple[str, ...]
     worker_memory_mb: int
     worker_seconds: float
+    same_integers: bool = True
     options: tuple[str, ...] = ()
     coverage: tuple[DelegateFacts, ...] = ()
     sources: tuple[str, ...] = ()

@@ -3,6 +3,7 @@
 import shutil
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -162,8 +163,6 @@ def test_pixels_labels_and_probabilities(network, tmp_path):
 
 
 def replaced_output(interface, name):
-    import msgspec
-
     return msgspec.structs.replace(
         interface, output=msgspec.structs.replace(interface.output, name=name)
     )
@@ -313,7 +312,9 @@ def wrong_padding(artifact):
 @pytest.mark.parametrize("damage", [flipped_block, swapped_scale, wrong_padding])
 def test_a_broken_file_does_not_pass_the_comparison(damage, integers, tmp_path):
     artifact, interface = converted(integers, tmp_path, "int8-minmax")
-    given, bound = pictures(8), recipe("int8-minmax").parity
+    given = pictures(8)
+    # As for every Core ML package: how many outputs are within a step is not asked.
+    bound = msgspec.structs.replace(recipe("int8-minmax").parity, min_within_step=0.0)
     wanted = ran(mlpairs.fusable(folded_weights(integers)), given)
 
     def parity():
