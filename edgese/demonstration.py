@@ -60,11 +60,13 @@ def demonstrate(
         progress=lambda stage, fraction: on_progress("quantize", stage, fraction),
     )
     integers = _converted(conversion.convert(program.program, "all", out=out, progress=on_progress))
-    pairs = [
-        (Path(a.artifact), Path(b.artifact))
-        for a, b in zip(floats, integers, strict=True)
-        if not target_module(a.target).unavailable()
-    ]
+    pairs, timed = [], []
+    for a, b in zip(floats, integers, strict=True):
+        target, pair = target_module(a.target), (Path(a.artifact), Path(b.artifact))
+        if not target.unavailable():
+            pairs.append(pair)
+            if not target.stand_in():
+                timed.append(pair)
     runnable = (*(first for first, _ in pairs), *(second for _, second in pairs))
     return Demonstration(
         outcomes=(*floats, *integers),
@@ -78,7 +80,7 @@ def demonstrate(
                 min_time_s=MIN_TIME_S,
                 progress=lambda stage, fraction: on_progress("profile", stage, fraction),
             )
-            for pair in pairs
+            for pair in timed
         ),
     )
 

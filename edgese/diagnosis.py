@@ -132,5 +132,6 @@ def _import_error(module: str) -> str:
 def _notes() -> Iterator[str]:
     if platform.system() != "Darwin":
         yield (
-            "Core ML packages can be converted and checked here; they run on Apple systems only."
+            "Core ML packages are executed by edgese's evaluator here; Core ML itself runs on "
+            "Apple systems only."
         )

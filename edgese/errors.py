@@ -2,6 +2,7 @@
 
 EdgeseError
 |- ConfigError            2   unknown name, bad setting, recipe that a target cannot execute
+|- OperatorUnknown        2   a ConfigError: only the real runtime, which is not here, executes it
 |- MissingDependency      3   the hint is the install command
 |- ConversionError        4   a target refused the program, or the artifact failed its parity check
 |- DeviceError            5   not found, timeout, command failed
@@ -48,6 +49,10 @@ class ConfigError(EdgeseError):
     """A name, option or file that asks for something that does not exist or cannot be."""
 
     exit_code = 2
+
+
+class OperatorUnknown(ConfigError):
+    """An operator that only the real runtime executes, and what stands in for it here does not."""
 
 
 class MissingDependency(EdgeseError):

@@ -31,7 +31,7 @@ class Progress(Protocol):
 
 
 class Predictor(Protocol):
-    """An artifact loaded in its real runtime on this host."""
+    """An artifact loaded in its runtime on this host, or in what stands in for that."""
 
     def __call__(self, pictures: "NDArray[np.float32]") -> "NDArray[np.float32]":
         """Preprocessed pictures (N, 3, H, W) to logits (N, classes), for any N.
@@ -79,11 +79,18 @@ class Target(Protocol):
     def unavailable(self) -> str:
         """Why this host cannot execute artifacts of this target; "" where it can."""
 
+    def stand_in(self) -> str:
+        """What executes artifacts on this host in the runtime's place; "" where that does itself.
+
+        It computes the same, and its time says nothing of the runtime's.
+        """
+
     def load(self, artifact: Path, interface: Interface, *, threads: int) -> Predictor:
-        """The artifact in its runtime.
+        """The artifact in its runtime, or in what stands in for it.
 
         Raises:
             InputError: the file is not a readable artifact of this target.
+            OperatorUnknown: what stands in for the runtime does not execute one of its operators.
         """
 
 

@@ -81,6 +81,17 @@ def convert(
     image_input: Annotated[
         bool, typer.Option("--image-input", help="Core ML: take a picture, not a tensor.")
     ] = False,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="Text file with the name of each class, one a line, in their order.  [default: "
+            "the model's own]"
+        ),
+    ] = None,
+    author: Annotated[str, typer.Option(help="Core ML: kept in the metadata.")] = "",
+    license_: Annotated[
+        str, typer.Option("--license", help="Core ML: of the model; kept in the metadata.")
+    ] = "",
     io: Annotated[
         str, typer.Option(help="int8 recipes: float, or int8 for codes in and out.")
     ] = "float",
@@ -109,6 +120,7 @@ def convert(
     from edgese.cli import ui
     from edgese.conversion import api
     from edgese.conversion.stored import is_program
+    from edgese.data.labels import label_names
     from edgese.records.artifact import TargetOptions
 
     model = project.subject(subject)
@@ -133,6 +145,7 @@ def convert(
             resolution=resolution_of(resolution),
             classes=classes,
             features=features,
+            labels=label_names(labels) if labels else (),
             out=out or project.out(),
             options=TargetOptions(
                 delegate=delegate,
@@ -140,6 +153,8 @@ def convert(
                 deployment_target=deployment_target,
                 compute_units=compute_units,
                 image_input=image_input,
+                author=author,
+                license=license_,
                 io=_one_of("io", io, ("float", "int8")),
                 activations=_one_of("activations", activations, ("", "uint8", "int8")),
             ),
@@ -210,6 +225,9 @@ def show_outcomes(outcomes: "Sequence[ConversionOutcome]") -> None:
         (o.target, o.parity.reason) for o in outcomes if o.parity and o.parity.verdict == "not_run"
     ):
         ui.note(f"{target}: {reason}")
+    for target, by in dict.fromkeys((o.target, o.parity.by) for o in outcomes if o.parity):
+        if by:
+            ui.note(f"{target}: compared by {by}.")
     for outcome in outcomes:
         if outcome.collapse:
             ui.note(f"{outcome.target}: COLLAPSED: {outcome.collapse}. Do not ship it.")

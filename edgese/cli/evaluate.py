@@ -157,6 +157,8 @@ def show_evaluations(
                 for pair in agreements
             ],
         )
+    for target, by in dict.fromkeys((each.target, each.by) for each in evaluations if each.by):
+        ui.note(f"{target}: executed by {by}.")
     if evaluations[0].data.labelled_by == "order":
         ui.note("The folders' names are no classes of the model; they were taken in sorted order.")
     unreadable = {

@@ -249,7 +249,7 @@ def show_ladder(ladder: "Ladder") -> None:
                 f"{rung.agreement.p_value:.3f}",
                 f"{rung.agreement.same_top1} of {rung.agreement.pictures}",
                 "-" if rung.agreement.kl is None else f"{rung.agreement.kl:.4f}",
-                f"{rung.latency_ms:.2f} ms",
+                "-" if rung.latency_ms is None else f"{rung.latency_ms:.2f} ms",
                 f"{rung.seconds:.0f} s",
                 ", ".join(rung.kept_float) or "-",
             )
@@ -258,6 +258,8 @@ def show_ladder(ladder: "Ladder") -> None:
         left=2,
         last_left=True,
     )
+    if ladder.judged_by:
+        ui.note(f"{ladder.target}: executed by {ladder.judged_by}. No rung was timed.")
     if ladder.chosen:
         ui.echo(f"{ladder.chosen} holds.")
     else:

@@ -81,7 +81,8 @@ def convert(
         resolution: side, or height and width, in pixels; None for the model's own.
         classes: outputs of the classifier; None for the model's own.
         features: leaves the classifier out.
-        preprocessing, labels, name: of a module; the first is needed, the others have defaults.
+        preprocessing, name: of a module; the first is needed, the other has a default.
+        labels: names of the classes in order, in place of the model's own.
         out: the folder for artifacts and manifests.
         pictures: a folder of at least 8 pictures to compare on; None for embedded photographs.
         data: calibration pictures of an integer recipe: a folder, a CSV with a column file, or

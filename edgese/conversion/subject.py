@@ -73,7 +73,8 @@ def find_subject(
         resolution: side, or height and width, in pixels; None for the model's own.
         classes: outputs of the classifier; None for the model's own.
         features: leaves the classifier out.
-        preprocessing, labels, name: of a module; the first is needed.
+        preprocessing, name: of a module; the first is needed.
+        labels: names of the classes in order, in place of the model's own.
         batch: examples in one input.
 
     Raises:
@@ -111,12 +112,13 @@ def find_subject(
             f"A {type(subject).__name__} is no model.",
             hint="Pass a model's name, a spec file, a ModelSpec or a torch.nn.Module.",
         )
-    _check_spec_arguments(preprocessing=preprocessing, labels=labels, name=name)
+    _check_spec_arguments(preprocessing=preprocessing, name=name)
     return from_spec(
         subject,
         str(weights) if weights else None,
         resolution=sides,
         classes=0 if features else classes,
+        labels=tuple(labels),
         batch=batch,
     )
 
@@ -133,12 +135,10 @@ def _check_module_arguments(*, weights: str | Path | None, features: bool) -> No
         )
 
 
-def _check_spec_arguments(
-    *, preprocessing: Preprocessing | None, labels: Sequence[str], name: str | None
-) -> None:
-    if preprocessing or labels or name:
+def _check_spec_arguments(*, preprocessing: Preprocessing | None, name: str | None) -> None:
+    if preprocessing or name:
         raise ConfigError(
-            "Preprocessing, labels or a name were passed beside a model that brings its own.",
+            "Preprocessing or a name were passed beside a model that brings its own.",
             hint="Pass a ModelSpec that has them: msgspec.structs.replace(find_model(...), ...).",
         )
 
@@ -149,6 +149,7 @@ def from_spec(
     *,
     resolution: tuple[int, int] | None,
     classes: int | None,
+    labels: tuple[str, ...] = (),
     batch: int,
 ) -> Subject:
     """A model that a name, a spec file or a spec describes.
@@ -157,6 +158,7 @@ def from_spec(
         source: of the weights: a file, "imagenet" or "none".
         resolution: height and width; None for the model's own.
         classes: None for the model's own; 0 for features.
+        labels: names of the classes in order; empty for the model's own.
 
     Raises:
         ConfigError: no such model, no weights named, or a resolution that it cannot run at.
@@ -173,6 +175,8 @@ def from_spec(
     resolved = resolve_weights(asked, source)
     # What was asked for counts, even where it is the model's own and the file brings another.
     spec = customized(resolved.spec, resolution=resolution)
+    if labels:
+        spec = _relabelled(spec, labels)
     resolved = msgspec.structs.replace(resolved, spec=spec)
     card = _card(spec.name, spec.classes, spec.preprocessing, labels_of(spec.labels))
     return Subject(
@@ -183,6 +187,15 @@ def from_spec(
         weights_bytes=cost(spec).parameters * _BYTES_A_PARAMETER,
         load=lambda: load_network(spec, resolved),
     )
+
+
+def _relabelled(spec: ModelSpec, labels: tuple[str, ...]) -> ModelSpec:
+    if len(labels) != spec.classes:
+        raise ConfigError(
+            f"{spec.name} has {spec.classes} classes, and {len(labels)} labels were given.",
+            hint="Give one label for each class, in the order of the classes.",
+        )
+    return msgspec.structs.replace(spec, labels=labels)
 
 
 def from_module(

@@ -18,7 +18,7 @@ import msgspec
 
 from edgese import store
 from edgese.catalog import target_facts
-from edgese.errors import ConversionError, EdgeseError
+from edgese.errors import ConversionError, EdgeseError, OperatorUnknown
 from edgese.machine import peak_memory_mb
 from edgese.protocols import Target
 from edgese.records.artifact import Interface, Parity
@@ -115,20 +115,28 @@ def _converted(
 
 
 def _compared(target: Target, job: ConversionJob, artifact: Path, interface: Interface) -> Parity:
-    """The artifact in its own runtime beside PyTorch.
+    """The artifact in its own runtime, or in what stands in for it, beside PyTorch.
 
     Raises:
         ConversionError: it computes something else.
     """
     if reason := target.unavailable():
         return Parity(verdict="not_run", reason=reason)
+    try:
+        predictor = target.load(artifact, interface, threads=job.threads)
+    except OperatorUnknown as error:
+        return Parity(verdict="not_run", reason=error.message)
     pictures, logits = _reference(Path(job.reference))
     from edgese.conversion.parity import compared
 
-    predictor = target.load(artifact, interface, threads=job.threads)
     grid = interface.output.grid
     step = grid.scale if grid is not None and job.recipe.precision == "int8" else None
-    parity = compared(predictor(pictures), logits, job.recipe.parity, step)
+    bound = job.recipe.parity
+    if not target_facts(job.target).same_integers:
+        bound = msgspec.structs.replace(bound, min_within_step=0.0)
+    parity = msgspec.structs.replace(
+        compared(predictor(pictures), logits, bound, step), by=target.stand_in()
+    )
     if parity.verdict == "failed":
         title = target_facts(job.target).title
         raise ConversionError(

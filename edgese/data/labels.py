@@ -2,12 +2,40 @@
 
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Literal
+
+from edgese.errors import InputError
 
 
 def labels_of(labels: Literal["imagenet-1k"] | tuple[str, ...]) -> tuple[str, ...]:
     """The names of the classes in the order of their index, from what a spec says of them."""
     return _imagenet_1k() if labels == "imagenet-1k" else labels
+
+
+def label_names(path: Path) -> tuple[str, ...]:
+    """The names of classes in a text file, one a line; empty lines at its end do not count.
+
+    Raises:
+        InputError: it cannot be read, or a line is empty.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").rstrip().splitlines()
+    except OSError as error:
+        raise InputError(
+            f"The labels {path} cannot be read: {error.strerror}", hint="Name a text file."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"The labels {path} are no UTF-8 text.", hint="Save it as UTF-8."
+        ) from error
+    names = tuple(line.strip() for line in lines)
+    if not names or "" in names:
+        line = names.index("") + 1 if names else 1
+        raise InputError(
+            f"Line {line} of the labels {path} is empty.", hint="Write one class in each line."
+        )
+    return names
 
 
 @cache

@@ -30,9 +30,16 @@ def check(target: str) -> None:
         DeviceError: the target's artifacts do not run on this system.
         MissingDependency: the runtime is not installed.
     """
-    if reason := target_module(target).unavailable():
+    module = target_module(target)
+    if reason := module.unavailable():
         raise DeviceError(
             f"This host is {platform.system()}: {reason}", hint="Leave such artifacts out here."
+        )
+    if found := module.stand_in():
+        raise DeviceError(
+            f"This host is {platform.system()}: artifacts of the target {target} are executed by "
+            f"{found}. Its time is not the runtime's.",
+            hint="Leave such artifacts out here; `edgese evaluate` judges what they compute.",
         )
     check_runtime(target)
 

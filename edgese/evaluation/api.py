@@ -130,6 +130,7 @@ def evaluate(
         versions=_versions(("numpy", "pillow", *found.packages)),
         edgese=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        by=found.by,
     )
 
 

@@ -1,7 +1,6 @@
 """What can be evaluated: an artifact in its runtime, or a model with weights in PyTorch."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from edgese.errors import ConfigError
 from edgese.protocols import Predictor
 from edgese.records.artifact import ModelCard, WeightsInfo
 from edgese.store import manifest_path, read_manifest
+from edgese.targets.batches import dealt
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +28,7 @@ class Subject:
         target: the runtime; "pytorch" for the reference.
         packages: distributions whose versions say what executes it.
         load: makes it ready to compute with a number of threads.
+        by: what executes it in the runtime's place; "" where the runtime itself does.
 
     Raises:
         ConfigError: its weights are random, or it has no classifier.
@@ -42,6 +43,7 @@ class Subject:
     recipe: str = "fp32"
     delegate: str = ""
     artifact_sha256: str = ""
+    by: str = ""
 
     def __post_init__(self) -> None:
         if not self.weights.trained:
@@ -73,33 +75,15 @@ def find_subject(subject: str | Path, weights: str | None = None) -> Subject:
 
 
 def pytorch_predictor(module: "nn.Module", threads: int) -> Predictor:
-    """A module in evaluation mode as a predictor; the reference that artifacts are held against.
-
-    A batch is dealt out to threads that compute alone. Sharing each operator among them instead, as
-    torch does, makes them wait for each other actively at every operator, which on a machine with
-    other work to do is many times slower.
-    """
-    import numpy as np
+    """A module in evaluation mode as a predictor; the reference that artifacts are held against."""
     import torch
-
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="edgese-pytorch")
 
     def compute(pictures: "NDArray[np.float32]") -> "NDArray[np.float32]":
         with torch.inference_mode():
             logits: NDArray[np.float32] = module(torch.from_numpy(pictures)).numpy()
         return logits
 
-    def predict(pictures: "NDArray[np.float32]") -> "NDArray[np.float32]":
-        # New threads take the number of threads that torch has globally, which is restored.
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            parts = np.array_split(pictures, min(threads, len(pictures)))
-            return np.concatenate(list(pool.map(compute, parts)))
-        finally:
-            torch.set_num_threads(before)
-
-    return predict
+    return dealt(compute, threads)
 
 
 def is_artifact(subject: str | Path) -> bool:
@@ -127,16 +111,18 @@ def _artifact(path: Path, weights: str | None) -> Subject:
             hint="Evaluate it where it can, or another target's artifact here.",
         )
     check_runtime(manifest.target)
+    by = target.stand_in()
     return Subject(
         name=str(path),
         target=manifest.target,
         card=manifest.model,
         weights=manifest.weights,
-        packages=facts.packages,
+        packages=(*facts.packages, "torch") if by else facts.packages,
         load=lambda threads: target.load(path, manifest.interface, threads=threads),
         recipe=manifest.recipe.name,
         delegate=manifest.delegate,
         artifact_sha256=manifest.sha256,
+        by=by,
     )
 
 

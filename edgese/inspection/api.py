@@ -190,7 +190,11 @@ def _reported(
             progress=progress,
         ),
         "ethos-u": lambda: ethosu.asked(source.path, facts),
-        computeplan.NEURAL_ENGINE: lambda: computeplan.asked(source.path),
+        computeplan.NEURAL_ENGINE: lambda: (
+            reports.remarked(target, facts, source.found.operators)
+            if target_module(target).stand_in()
+            else computeplan.asked(source.path)
+        ),
         qnn.NAME: lambda: qnn.asked(
             source.path,
             manifest,

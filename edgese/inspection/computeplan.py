@@ -36,7 +36,7 @@ def asked(artifact: Path) -> DelegateReport:
     Raises:
         DeviceError: this is no Mac, or Core ML makes no plan.
     """
-    if coreml.unavailable():
+    if coreml.stand_in():
         raise DeviceError(
             "Which operators the Neural Engine takes is told by Core ML's compute plan, which "
             "needs a Mac.",

@@ -18,6 +18,10 @@ _FLOATS: Final = "in float"
 _UNPUBLISHED: Final = (
     "Nobody publishes which operators it takes; only the delegate itself can tell."
 )
+_UNASKED: Final = (
+    "This is what is documented, and nothing here was measured: which unit executes an operator is "
+    "decided by the device that loads the package, and told by its compute plan."
+)
 _CONDITIONS: Final = (
     "An operator that is listed may stay outside all the same: of shapes, types and attributes the "
     "runtime decides."
@@ -140,6 +144,51 @@ def published(
         partition_sizes=tuple(map(len, groups)),
         left_out=refusals(target, facts.name, nodes, missing),
         notes=(_CONDITIONS,),
+    )
+
+
+def remarked(target: str, facts: DelegateFacts, operators: Mapping[str, int]) -> DelegateReport:
+    """What is documented of single operators of a delegate that cannot be asked.
+
+    How many it takes stays open: of most operators nothing is documented.
+
+    Args:
+        operators: how many of each kind the file has.
+    """
+    told = [
+        (remark, operator)
+        for remark in facts.remarks
+        for operator in remark.operators
+        if operator in operators
+    ]
+    return DelegateReport(
+        delegate=facts.name,
+        title=facts.title,
+        basis="documented",
+        by=facts.source,
+        operators=sum(operators.values()),
+        taken=None,
+        partitions=None,
+        left_out=tuple(
+            left_out(
+                target,
+                facts.name,
+                operator,
+                operators[operator],
+                "OP-UNSUPPORTED",
+                f"{remark.remark} ({remark.source})",
+            )
+            for remark, operator in told
+            if not remark.taken
+        ),
+        notes=(
+            *(
+                f"{operator} ({operators[operator]}): {remark.remark} ({remark.source})."
+                for remark, operator in told
+                if remark.taken
+            ),
+            _UNASKED,
+        ),
     )
 
 

@@ -6,7 +6,7 @@ from edgese.records.base import Record
 from edgese.records.model import ModelSpec, Preprocessing
 from edgese.records.quantization import Quantization, QuantizationRecipe
 
-Precision = Literal["fp32", "fp16", "int8", "int8_weights"]
+Precision = Literal["fp32", "fp16", "int8", "int8_weights", "palette6", "palette4"]
 Verdict = Literal["passed", "failed", "not_run"]
 
 MANIFEST_SCHEMA = 2
@@ -71,6 +71,7 @@ class TargetOptions(Record, frozen=True):
         compute_units: Core ML: "all", "cpu_only", "cpu_and_gpu" or "cpu_and_ne"; advice for whoever
             loads the package, kept in its metadata and manifest.
         image_input: Core ML: takes a picture instead of a tensor; mean and std are inside.
+        author, license: Core ML: kept in its metadata, which Xcode shows.
         io: integer recipes: "int8" leaves quantizing the input and dequantizing the output to
             whoever calls the artifact; its manifest has the two grids.
         activations: ONNX Runtime, integer recipes: "uint8", which its x86 kernels are fast for, or
@@ -82,6 +83,8 @@ class TargetOptions(Record, frozen=True):
     deployment_target: str = ""
     compute_units: str = ""
     image_input: bool = False
+    author: str = ""
+    license: str = ""
     io: Literal["float", "int8"] = "float"
     activations: Literal["", "int8", "uint8"] = ""
 
@@ -178,6 +181,7 @@ class Parity(Record, frozen=True):
         top1_agreement: share of the pictures with the same first class.
         within_step: integer recipes: share of the logits that are at most one step of the output's
             grid away.
+        by: what computed the artifact in the runtime's place; "" where the runtime itself did.
     """
 
     verdict: Verdict
@@ -188,6 +192,7 @@ class Parity(Record, frozen=True):
     sqnr_db: float | None = None
     top1_agreement: float | None = None
     within_step: float | None = None
+    by: str = ""
 
 
 class WeightsInfo(Record, frozen=True):

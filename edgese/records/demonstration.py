@@ -27,7 +27,8 @@ class Demonstration(Record, frozen=True):
     Attributes:
         outcomes: of fp32, then of int8.
         program: the quantized one that the int8 artifacts were made from.
-        profiles: for each runtime that runs here its fp32 artifact, and the int8 one beside it.
+        profiles: for each runtime that itself runs here its fp32 artifact, and the int8 one beside
+            it.
     """
 
     outcomes: tuple[ConversionOutcome, ...]

@@ -89,6 +89,7 @@ class Evaluation(Record, frozen=True):
         threads: that the runtime computed with.
         versions: of Python, Pillow, numpy and the packages of the runtime.
         created: UTC, ISO 8601.
+        by: what executed the artifact in the runtime's place; "" where the runtime itself did.
     """
 
     subject: str
@@ -110,6 +111,7 @@ class Evaluation(Record, frozen=True):
     versions: dict[str, str]
     edgese: str
     created: str
+    by: str = ""
     schema: int = EVALUATION_SCHEMA
 
 

@@ -17,7 +17,7 @@ class Rung(Record, frozen=True):
         top1: of the artifact, in its runtime.
         drop: of top-1 from the float artifact, in points; below 0 where it is better.
         agreement: picture by picture with the float artifact.
-        latency_ms: median on this host, one thread.
+        latency_ms: median on this host, one thread; None where the runtime is not here.
         kept_float: modules whose operators stay in float.
         seconds: that the rung took.
         verdict: "drops" too much, "too slow" against plain int8, or "holds".
@@ -29,7 +29,7 @@ class Rung(Record, frozen=True):
     top1: Proportion
     drop: float
     agreement: Agreement
-    latency_ms: float
+    latency_ms: float | None
     kept_float: tuple[str, ...]
     seconds: float
     verdict: Literal["holds", "drops", "too slow"]
@@ -42,6 +42,7 @@ class Ladder(Record, frozen=True):
         max_drop: in points, that was allowed.
         reference: top-1 of the float artifact.
         chosen: path of the program that holds; "" where none does.
+        judged_by: what executed the artifacts in the runtime's place; "" where the runtime did.
     """
 
     model: str
@@ -50,4 +51,5 @@ class Ladder(Record, frozen=True):
     reference: Proportion
     rungs: tuple[Rung, ...]
     chosen: str
+    judged_by: str = ""
     schema: int = LADDER_SCHEMA

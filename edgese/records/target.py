@@ -4,6 +4,22 @@ from edgese.records.artifact import Precision
 from edgese.records.base import Record
 
 
+class OperatorRemark(Record, frozen=True):
+    """What is documented of some operators of a delegate beyond whether it has them.
+
+    Attributes:
+        operators: in the words of the target's own files.
+        taken: whether the delegate executes them at all.
+        remark: why not, or how and where: a clause without a full stop.
+        source: where that stands.
+    """
+
+    operators: tuple[str, ...]
+    taken: bool
+    remark: str
+    source: str
+
+
 class DelegateFacts(Record, frozen=True):
     """What one delegate of a target takes, here or on another device.
 
@@ -15,6 +31,7 @@ class DelegateFacts(Record, frozen=True):
             stay outside all the same: of shapes and types the runtime decides. Empty where nobody
             publishes a list; then the runtime itself is asked.
         source: where that stands, with the version.
+        remarks: what is documented of single operators, where there is no list.
     """
 
     name: str
@@ -22,6 +39,7 @@ class DelegateFacts(Record, frozen=True):
     source: str
     precisions: tuple[Precision, ...] = ()
     operators: tuple[str, ...] = ()
+    remarks: tuple[OperatorRemark, ...] = ()
 
 
 class TargetFacts(Record, frozen=True):
@@ -39,6 +57,8 @@ class TargetFacts(Record, frozen=True):
         default_recipe: what `convert` takes where no recipe is named.
         delegates: what can execute it, the default first.
         coverage: what each of them takes, and what delegates take that only other devices have.
+        same_integers: whether int8 artifacts compute the very integers of the quantized program;
+            else the share of outputs within a step is told, and nothing is asked of it.
         options: the fields of `TargetOptions` that are its own. The batch is everyone's.
         worker_memory_mb: memory that converting takes beyond the network itself, in MiB.
         worker_seconds: how long converting an EfficientNet-B0 takes, roughly; the longest starts
@@ -58,6 +78,7 @@ class TargetFacts(Record, frozen=True):
     delegates: tuple[str, ...]
     worker_memory_mb: int
     worker_seconds: float
+    same_integers: bool = True
     options: tuple[str, ...] = ()
     coverage: tuple[DelegateFacts, ...] = ()
     sources: tuple[str, ...] = ()

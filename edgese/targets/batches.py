@@ -1,5 +1,6 @@
 """Any number of pictures through an artifact whose batch is fixed."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,18 +31,51 @@ def predictor(
     import numpy as np
 
     def predict(pictures: "NDArray[np.float32]") -> "NDArray[np.float32]":
-        if pictures.ndim != 4 or pictures.shape[1:] != picture_shape or not len(pictures):
-            raise InputError(
-                f"The artifact takes pictures of shape (N, {', '.join(map(str, picture_shape))}); "
-                f"these are {pictures.shape}.",
-                hint="Preprocess them as the manifest says.",
-            )
         rows = []
         for start in range(0, len(pictures), batch):
             part = np.zeros((batch, *picture_shape), np.float32)
             part[: len(pictures) - start] = pictures[start : start + batch]
             rows.append(np.array(run(part), np.float32)[: len(pictures) - start])
         return np.concatenate(rows)
+
+    return checked(predict, picture_shape)
+
+
+def checked(run: Predictor, picture_shape: tuple[int, ...]) -> Predictor:
+    """The same, and pictures of another shape than (N, 3, H, W) are an InputError."""
+
+    def predict(pictures: "NDArray[np.float32]") -> "NDArray[np.float32]":
+        if pictures.ndim != 4 or pictures.shape[1:] != picture_shape or not len(pictures):
+            raise InputError(
+                f"The artifact takes pictures of shape (N, {', '.join(map(str, picture_shape))}); "
+                f"these are {pictures.shape}.",
+                hint="Preprocess them as the manifest says.",
+            )
+        return run(pictures)
+
+    return predict
+
+
+def dealt(compute: Predictor, threads: int) -> Predictor:
+    """Deals pictures out to threads that compute alone, with PyTorch.
+
+    Sharing each operator among them instead, as torch does, makes them wait for each other actively
+    at every operator, which on a machine with other work to do is many times slower.
+    """
+    import numpy as np
+    import torch
+
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="edgese-pytorch")
+
+    def predict(pictures: "NDArray[np.float32]") -> "NDArray[np.float32]":
+        # New threads take the number of threads that torch has globally, which is restored.
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            parts = np.array_split(pictures, min(threads, len(pictures)))
+            return np.concatenate(list(pool.map(compute, parts)))
+        finally:
+            torch.set_num_threads(before)
 
     return predict
 

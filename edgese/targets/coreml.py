@@ -1,13 +1,15 @@
-"""Core ML programs (.mlpackage); converted everywhere, executed on Apple systems only.
+"""Core ML programs (.mlpackage); converted everywhere, executed by Core ML on Apple systems.
 
-Where they cannot be executed, `validate` holds the saved program against what was asked for.
+Elsewhere the saved program is executed by `edgese.targets.mil`, whose arithmetic is edgese's own:
+it proves the file, and not where Core ML places its operators. `validate` holds the file against
+what was asked for.
 """
 
 import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from edgese.errors import ConfigError, ConversionError, DeviceError
+from edgese.errors import ConfigError, ConversionError
 from edgese.protocols import Predictor, Progress
 from edgese.records.artifact import (
     Interface,
@@ -18,8 +20,16 @@ from edgese.records.artifact import (
     TensorInfo,
 )
 from edgese.records.model import Preprocessing
-from edgese.targets import mlclassifier, mlpackage, mlpadding, mlpairs, mlquantization
-from edgese.targets.batches import predictor, unreadable
+from edgese.targets import (
+    mlclassifier,
+    mlloading,
+    mlpackage,
+    mlpadding,
+    mlpairs,
+    mlpalettes,
+    mlquantization,
+)
+from edgese.targets.mlloading import COMPUTE_UNITS, COMPUTE_UNITS_KEY, PREPROCESSING_KEY
 from edgese.targets.nodes import DEQUANTIZE_CHANNELS
 from edgese.targets.programs import (
     INPUT,
@@ -34,14 +44,13 @@ from edgese.targets.programs import (
 from edgese.targets.requests import check_request, known_delegate
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import Tensor
     from torch.export import ExportedProgram
 
 NAME: Final = "coreml"
-_TITLE: Final = "Core ML"
 DEPLOYMENT_TARGET: Final = "iOS17"
+# Palettes are of use with a scale for each channel alone.
+PALETTES_TARGET: Final = "iOS18"
 # Names that coremltools 9 knows, oldest first, from the first on that has fp16 inputs.
 DEPLOYMENT_TARGETS: Final = (
     "iOS16",
@@ -55,14 +64,10 @@ DEPLOYMENT_TARGETS: Final = (
 )
 # Those without operators that quantize activations; weights are expanded at load in all.
 _FLOAT_ACTIVATIONS: Final = ("iOS16", "macOS13")
-COMPUTE_UNITS: Final = {
-    "all": "ALL",
-    "cpu_only": "CPU_ONLY",
-    "cpu_and_gpu": "CPU_AND_GPU",
-    "cpu_and_ne": "CPU_AND_NE",
-}
-PREPROCESSING_KEY: Final = "edgese.preprocessing"
-COMPUTE_UNITS_KEY: Final = "edgese.compute_units"
+# Those whose palettes have no scale for each channel.
+_UNSCALED_PALETTES: Final = ("iOS16", "macOS13", "iOS17", "macOS14")
+
+PREVIEW_KEY: Final = "com.apple.coreml.model.preview.type"
 
 
 def prepare() -> None:
@@ -115,7 +120,8 @@ def convert(
     Input and output are fp32 with every recipe; ``options.image_input`` makes the input a picture.
     With labels and a batch of 1 it is a classifier: beside the logits it gives "label" and all
     probabilities. With "int8" weights are int8 codes and so are the activations where Core ML gains
-    by it (see `edgese.targets.mlpairs`), with "int8_weights" the weights alone; all else is fp16.
+    by it (see `edgese.targets.mlpairs`), with "int8_weights" the weights alone; with palettes
+    (`edgese.targets.mlpalettes`) the weights are indices. All else is fp16.
 
     Raises:
         ConversionError: coremltools refused the program, or made another than was asked for.
@@ -134,6 +140,10 @@ def convert(
     program = program.run_decompositions({})
     progress("convert to Core ML", 0.4)
     model = _converted(program, shape, card, recipe, options)
+    if bits := mlpalettes.BITS.get(recipe.precision):
+        progress("find the palettes", 0.7)
+        scaled = _oldest(recipe, options) not in _UNSCALED_PALETTES
+        model = mlpalettes.palettized(model, bits, scaled=scaled)
     _describe(model, card, options)
     progress("write", 0.9)
     mlpackage.save(model, dest)
@@ -149,17 +159,22 @@ def convert(
             name=output_name(card), shape=result, layout="NC", dtype="float32", grid=grids[1]
         ),
     )
-    validate(dest, interface, quantization)
+    named = card.labels if options.batch == 1 else ()
+    validate(dest, interface, quantization, named)
     return interface
 
 
 def validate(
-    artifact: Path, interface: Interface, quantization: mlquantization.Quantization | None = None
+    artifact: Path,
+    interface: Interface,
+    quantization: mlquantization.Quantization | None = None,
+    labels: tuple[str, ...] = (),
 ) -> None:
     """Holds the saved program against what was asked for; needs no Apple system.
 
     Args:
         quantization: the codes and grids that it must have, to the bit.
+        labels: the classes that it must tell, in order; none where it is no classifier.
 
     Raises:
         ConversionError: input, output, operators or weights are not what they should be.
@@ -167,6 +182,8 @@ def validate(
     """
     package = mlpackage.read(artifact)
     faults = mlpackage.faults(package, interface)
+    if mlclassifier.labels(package) != labels:
+        faults += ("labels that are not the model's",)
     if quantization is not None:
         faults += tuple(mlquantization.faults(package, quantization))
     if faults:
@@ -196,44 +213,35 @@ def inspect(artifact: Path, delegate: str) -> OperatorReport:
 
 
 def unavailable() -> str:
-    """Why this host cannot execute Core ML programs; "" on a Mac."""
+    """Every host executes Core ML programs, if not always by Core ML; see `stand_in`."""
+    return ""
+
+
+def stand_in() -> str:
+    """What executes programs here in Core ML's place; "" on a Mac."""
     if platform.system() == "Darwin":
         return ""
-    return "Core ML runs on Apple systems only; the program's structure was checked instead."
+    return "edgese's evaluator of the saved file, since Core ML runs on Apple systems only"
 
 
-def load(artifact: Path, interface: Interface, *, threads: int) -> Predictor:  # noqa: ARG001  # the seam's
-    """The artifact in Core ML; how many threads it takes is Core ML's own decision.
-
-    This path has not been tested: it needs a Mac.
+def load(artifact: Path, interface: Interface, *, threads: int) -> Predictor:
+    """The artifact in Core ML on a Mac, and elsewhere in edgese's evaluator.
 
     Raises:
         InputError: not a readable artifact.
-        DeviceError: this host is no Apple system.
+        StoreError: of a newer specification than is known here.
+        OperatorUnknown: an operator that Core ML alone executes, elsewhere than on a Mac.
     """
     package = mlpackage.read(artifact)
-    if reason := unavailable():
-        raise DeviceError(reason, hint="Load the package on a Mac, or choose another target.")
-    import coremltools
+    if stand_in():
+        return mlloading.evaluated(artifact, package, interface, threads=threads)
+    return mlloading.predicted(artifact, package, interface)
 
-    metadata = package.spec.description.metadata.userDefined
-    units = COMPUTE_UNITS[metadata[COMPUTE_UNITS_KEY]]
-    try:
-        model = coremltools.models.MLModel(
-            str(artifact), compute_units=coremltools.ComputeUnit[units]
-        )
-    except (RuntimeError, ValueError, OSError) as error:
-        raise unreadable(artifact, _TITLE, error) from error
-    source, output = interface.input, interface.output.name
-    preprocessing = Preprocessing.from_json(metadata[PREPROCESSING_KEY], artifact)
 
-    def run(pictures: "NDArray[np.float32]") -> "NDArray[np.float32]":
-        given = _picture(pictures[0], preprocessing) if source.dtype == "image" else pictures
-        logits: NDArray[np.float32] = model.predict({source.name: given})[output]
-        return logits
-
-    batch, channels, height, width = source.shape
-    return predictor(run, (channels, height, width), batch)
+def _oldest(recipe: Recipe, options: TargetOptions) -> str:
+    """The oldest system that must run it: what was asked for, or the recipe's default."""
+    palettes = recipe.precision in mlpalettes.BITS
+    return options.deployment_target or (PALETTES_TARGET if palettes else DEPLOYMENT_TARGET)
 
 
 def _converted(
@@ -265,7 +273,7 @@ def _converted(
             classifier_config=classifier,
             pass_pipeline=passes,
             convert_to="mlprogram",
-            minimum_deployment_target=ct.target[options.deployment_target or DEPLOYMENT_TARGET],
+            minimum_deployment_target=ct.target[_oldest(recipe, options)],
             compute_precision=ct.precision.FLOAT16
             if recipe.precision != "fp32"
             else ct.precision.FLOAT32,
@@ -281,12 +289,22 @@ def _converted(
 
 
 def _describe(model: Any, card: ModelCard, options: TargetOptions) -> None:  # noqa: ANN401  # untyped
-    """What Xcode shows, and what `load` needs; author and licence are the user's to fill in."""
+    """What Xcode shows, and what `load` needs.
+
+    With pictures and labels Xcode's preview classifies what is dropped on it; the key is of
+    https://apple.github.io/coremltools/docs-guides/source/xcode-model-preview-types.html.
+    """
     import json
 
     p = card.preprocessing
     what = f"{card.classes} classes" if card.classes else "features"
     model.short_description = f"{card.name}, {what}, {p.height} x {p.width} pixels"
+    if options.author:
+        model.author = options.author
+    if options.license:
+        model.license = options.license
+    if options.image_input and card.labels:
+        model.user_defined_metadata[PREVIEW_KEY] = "imageClassifier"
     model.user_defined_metadata[PREPROCESSING_KEY] = json.dumps(p.to_dict())
     model.user_defined_metadata[COMPUTE_UNITS_KEY] = options.compute_units or "all"
     model.input_description[INPUT] = (
@@ -345,13 +363,3 @@ def _normalizing(program: "ExportedProgram", preprocessing: Preprocessing) -> "E
             return y
 
     return torch.export.export(evaluating(Normalizing()), (torch.zeros(input_shape(program)),))
-
-
-def _picture(values: "NDArray[np.float32]", preprocessing: Preprocessing) -> Any:  # noqa: ANN401  # PIL's
-    """A normalized picture (3, H, W) as the one that it was made from."""
-    import numpy as np
-    from PIL import Image
-
-    mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
-    pixels = (values.transpose(1, 2, 0) * std + mean) * 255
-    return Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))

@@ -153,6 +153,11 @@ def unavailable() -> str:
     return ""
 
 
+def stand_in() -> str:
+    """Nothing: the runtime itself executes artifacts here."""
+    return ""
+
+
 def load(artifact: Path, interface: Interface, *, threads: int) -> Predictor:
     """The artifact in ExecuTorch's runtime.
 

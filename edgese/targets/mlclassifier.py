@@ -2,6 +2,8 @@
 
 from typing import Any, Final
 
+from edgese.targets.mlpackage import Package
+
 LABEL: Final = "label"
 _PROBABILITIES: Final = "probabilities"
 _NAMESPACE: Final = "edgese"
@@ -42,3 +44,15 @@ def pipeline() -> Any:  # noqa: ANN401  # the same
     passes = ct.PassPipeline()
     passes.append_pass(f"{_NAMESPACE}::{append_probabilities.__name__}")
     return passes
+
+
+def labels(package: Package) -> tuple[str, ...]:
+    """The classes that a saved program tells, in order; none where it is no classifier."""
+    for op in package.block.operations:
+        if op.type == "classify":
+            (given,) = op.inputs["classes"].arguments
+            return tuple(
+                value.immediateValue.tensor.strings.values[0]
+                for value in given.value.immediateValue.list.values
+            )
+    return ()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from edgese.errors import StoreError
 from edgese.records.artifact import Interface
 from edgese.targets.batches import unreadable
 
@@ -29,7 +30,7 @@ _PROBED: Final = (
     "xgboost",
 )
 _DATA: Final = Path("Data", "com.apple.CoreML")
-_TITLE: Final = "Core ML"
+TITLE: Final = "Core ML"
 # The set of operators that each version of the specification brought; coremltools 9,
 # converters/mil/backend/mil/helper.py and _deployment_compatibility.py.
 _OPSETS: Final = {7: "CoreML6", 8: "CoreML7", 9: "CoreML8", 10: "CoreML9"}
@@ -73,6 +74,7 @@ def read(artifact: Path) -> Package:
 
     Raises:
         InputError: a part is missing or truncated, or it is no ML program.
+        StoreError: a newer specification than is known here.
     """
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no types
 
@@ -83,17 +85,29 @@ def read(artifact: Path) -> Package:
     try:
         spec.ParseFromString((artifact / _DATA / "model.mlmodel").read_bytes())
     except OSError as error:
-        raise unreadable(artifact, _TITLE, f"{error.filename}: {error.strerror}") from error
+        raise unreadable(artifact, TITLE, f"{error.filename}: {error.strerror}") from error
     except DecodeError as error:
-        raise unreadable(artifact, _TITLE, error) from error
+        raise unreadable(artifact, TITLE, error) from error
     if spec.WhichOneof("Type") != "mlProgram" or "main" not in spec.mlProgram.functions:
-        raise unreadable(artifact, _TITLE, "it holds no ML program")
-    weights = artifact / _DATA / "weights" / "weight.bin"
+        raise unreadable(artifact, TITLE, "it holds no ML program")
+    newest = max(_OPSETS)
+    if spec.specificationVersion > newest:
+        raise StoreError(
+            f"{artifact} is of Core ML's specification {spec.specificationVersion}; the newest "
+            f"that is known here is {newest}.",
+            hint="A newer coremltools made it. Convert the model again, or upgrade edgese.",
+        )
+    weights = weights_folder(artifact) / "weight.bin"
     package = Package(spec, weights.read_bytes() if weights.is_file() else b"")
     for name, start in _blobs(package):
         if fault := _blob_fault(package.weights, start):
-            raise unreadable(artifact, _TITLE, f"the weights of {name} {fault}")
+            raise unreadable(artifact, TITLE, f"the weights of {name} {fault}")
     return package
+
+
+def weights_folder(artifact: Path) -> Path:
+    """Where a package keeps the files of its weights."""
+    return artifact / _DATA / "weights"
 
 
 def save(model: Any, dest: Path) -> None:  # noqa: ANN401  # coremltools is untyped

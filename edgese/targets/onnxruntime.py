@@ -236,6 +236,11 @@ def unavailable() -> str:
     return ""
 
 
+def stand_in() -> str:
+    """Nothing: the runtime itself executes artifacts here."""
+    return ""
+
+
 def load(artifact: Path, interface: Interface, *, threads: int) -> Predictor:
     """The artifact in an inference session with ``threads`` threads.
 

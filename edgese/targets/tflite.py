@@ -150,6 +150,11 @@ def unavailable() -> str:
     return ""
 
 
+def stand_in() -> str:
+    """Nothing: the runtime itself executes artifacts here."""
+    return ""
+
+
 def load(artifact: Path, interface: Interface, *, threads: int) -> Predictor:
     """The artifact in LiteRT's interpreter, with XNNPACK on ``threads`` threads.
 

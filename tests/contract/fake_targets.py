@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-from edgese.errors import ConversionError
+from edgese.errors import ConversionError, OperatorUnknown
 from edgese.records.artifact import Interface, OperatorReport, TensorInfo
 from edgese.targets.requests import check_request
 
@@ -42,6 +42,7 @@ NAMES = (
     "wrong",
     "absent",
     "lacking",
+    "exotic",
 )
 
 
@@ -53,7 +54,8 @@ def target(name):
         convert=globals().get(f"_{name}", _saved),
         inspect=_inspect,
         unavailable=lambda: "it runs nowhere" if name == "absent" else "",
-        load=_offset if name == "wrong" else _load,
+        stand_in=lambda: "a stand-in" if name == "folder" else "",
+        load={"wrong": _offset, "exotic": _unknown}.get(name, _load),
     )
 
 
@@ -144,6 +146,10 @@ def _load(artifact, interface, **_):
         return np.concatenate(rows)
 
     return run
+
+
+def _unknown(_artifact, _interface, **_):
+    raise OperatorUnknown("It has an operator that the real runtime alone executes.")
 
 
 def _offset(artifact, interface, **_):

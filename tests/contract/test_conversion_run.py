@@ -146,6 +146,19 @@ def test_failures_of_every_kind_do_not_take_the_others_down(place):
     assert files(place / "cache" / "work") == []
 
 
+def test_what_stands_in_for_a_runtime_is_told_with_the_parity():
+    (row,) = tiny("folder")
+    assert (row.parity.verdict, row.parity.by) == ("passed", "a stand-in")
+    assert tiny("good")[0].parity.by == ""
+
+
+def test_an_operator_that_the_real_runtime_alone_executes_leaves_the_parity_open():
+    (row,) = tiny("exotic")
+    assert row.status == "converted"
+    assert row.parity.verdict == "not_run"
+    assert "the real runtime alone" in row.parity.reason
+
+
 def test_a_target_that_cannot_run_here_is_never_passed():
     (row,) = tiny("absent")
     assert row.status == "converted"
@@ -359,6 +372,7 @@ def test_pruning_without_a_sensible_limit_is_refused(limits):
         ({"recipe": "fp1"}, ConfigError, "no recipe named 'fp1'"),
         ({"resolution": 0}, ConfigError, "0x0 px"),
         ({"options": TargetOptions(batch=0)}, ConfigError, "A batch of 0"),
+        ({"labels": ("a",)}, ConfigError, "1 labels were given"),
         ({"workers": 0}, ConfigError, "0 workers"),
         ({"features": True, "classes": 3}, ConfigError, "Features and 3 classes"),
         ({"classes": 0}, ConfigError, "0 classes were asked for"),

@@ -55,9 +55,11 @@ def test_the_artifact_computes_what_pytorch_does(rows, target):
     assert parity.sqnr_db > 80
 
 
-def test_core_ml_says_that_it_did_not_run_where_it_cannot(rows):
-    verdict = "passed" if platform.system() == "Darwin" else "not_run"
-    assert rows["coreml"].parity.verdict == verdict
+def test_core_ml_passes_in_fp16_and_says_who_executed_it(rows):
+    parity = rows["coreml"].parity
+    assert (parity.verdict, parity.pictures, parity.top1_agreement) == ("passed", 8, 1.0)
+    assert parity.sqnr_db > 40
+    assert ("evaluator" in parity.by) == (platform.system() != "Darwin")
 
 
 @pytest.mark.parametrize("target", ["executorch", "tflite"])

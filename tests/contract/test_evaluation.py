@@ -281,8 +281,10 @@ def artifact(folder: Path, target: str = "tflite", *, trained: bool = True) -> P
     return path
 
 
-def runtime(reason: str = "", load: Callable[..., Predictor] | None = None) -> SimpleNamespace:
-    return SimpleNamespace(unavailable=lambda: reason, load=load)
+def runtime(
+    reason: str = "", load: Callable[..., Predictor] | None = None, by: str = ""
+) -> SimpleNamespace:
+    return SimpleNamespace(unavailable=lambda: reason, stand_in=lambda: by, load=load)
 
 
 def test_an_artifact_is_loaded_and_described_as_its_manifest_says(patches, monkeypatch):
@@ -301,6 +303,16 @@ def test_an_artifact_is_loaded_and_described_as_its_manifest_says(patches, monke
     assert found.top1.share == 1.0
     assert (found.target, found.recipe, found.delegate) == ("tflite", "fp16", "xnnpack")
     assert (found.subject, found.artifact_sha256) == (str(path), sha256_of(path))
+
+
+def test_what_stands_in_for_a_runtime_is_told(patches, monkeypatch):
+    stand_in = runtime(load=lambda *_, **__: nearest_colour, by="another")
+    monkeypatch.setitem(TARGETS, "tflite", stand_in)
+    data = patches / "labels.csv"
+    data.write_text("file,label\nred/0.png,red\n")
+    found = evaluate(artifact(patches), data)
+    assert found.by == "another"
+    assert "torch" in found.versions
 
 
 def test_an_artifact_that_changed_since_is_a_store_error(tmp_path):

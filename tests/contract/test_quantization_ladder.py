@@ -95,7 +95,6 @@ def test_the_table_is_printed_with_what_was_chosen(place, capsys):
         ((), "No pictures were named to judge by"),
         (("--judge", "all.csv", "--judge-split", "calibration"), "to calibrate and to judge"),
         (("--judge-split", "test", "--max-drop", "-1"), "A drop of -1 points"),
-        (("--judge-split", "test", "--target", "coreml"), "judge by another --target"),
         (("--judge-split", "test", "--target", "all"), "'all'"),
         (("--judge-split", "test", "--weights", "none"), "Random weights"),
         (("--judge-split", "test", "--train", "nowhere"), "nowhere does not exist"),
@@ -182,6 +181,18 @@ def test_rungs_are_climbed_until_one_holds(drops, latencies, verdicts, monkeypat
     for rung in found.rungs:
         kept = ("b", "a", "c") if rung.recipe.name == "int8-mixed" else ()
         assert rung.kept_float == rung.recipe.quantization.keep_float == kept
+
+
+def test_what_stands_in_for_a_runtime_judges_and_is_not_timed(monkeypatch):
+    Stairs(monkeypatch, {"int8-minmax": 0.1}, {})
+    monkeypatch.setattr(ladder, "profile", None)
+    monkeypatch.setattr(ladder, "Rung", SimpleNamespace)
+    monkeypatch.setattr(ladder, "Ladder", SimpleNamespace)
+    monkeypatch.setattr(ladder, "learnt_from", lambda *_: None)
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    found = climb("net", "pictures", judged_on="others", target="coreml")
+    assert found.judged_by.startswith("edgese's evaluator")
+    assert [(rung.verdict, rung.latency_ms) for rung in found.rungs] == [("holds", None)]
 
 
 def test_the_parts_of_a_module_count_together():

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from edgese.catalog import recipe
-from edgese.errors import ConfigError, ConversionError, DeviceError, InputError
+from edgese.errors import ConfigError, ConversionError, InputError, StoreError
 from edgese.records.artifact import Interface, ModelCard, TargetOptions, TensorInfo
 from edgese.records.model import Preprocessing
-from edgese.targets import coreml, mlpackage
+from edgese.targets import coreml, mlclassifier, mlpackage
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("coremltools")
@@ -172,14 +172,38 @@ def test_a_truncated_program_is_an_input_error(keep, tmp_path):
         coreml.inspect(artifact, "")
 
 
-def test_where_core_ml_cannot_run_it_says_so(tmp_path, monkeypatch):
-    artifact, interface = converted(tmp_path)
+def test_elsewhere_than_on_a_mac_something_stands_in_for_core_ml(monkeypatch):
     monkeypatch.setattr("platform.system", lambda: "Linux")
-    assert "Apple systems only" in coreml.unavailable()
-    with pytest.raises(DeviceError, match="Apple systems only"):
-        coreml.load(artifact, interface, threads=1)
+    assert "Apple systems only" in coreml.stand_in()
     monkeypatch.setattr("platform.system", lambda: "Darwin")
+    assert coreml.stand_in() == ""
     assert coreml.unavailable() == ""
+
+
+def test_author_licence_and_preview_are_in_the_metadata(tmp_path):
+    artifact, _ = converted(
+        tmp_path, labels=LABELS, image_input=True, author="A. Author", license="MIT"
+    )
+    metadata = mlpackage.read(artifact).spec.description.metadata
+    assert (metadata.author, metadata.license) == ("A. Author", "MIT")
+    assert metadata.userDefined[coreml.PREVIEW_KEY] == "imageClassifier"
+
+
+def test_labels_in_another_order_are_a_conversion_error(tmp_path):
+    artifact, interface = converted(tmp_path, labels=LABELS)
+    assert mlclassifier.labels(mlpackage.read(artifact)) == LABELS
+    with pytest.raises(ConversionError, match="labels that are not the model's"):
+        coreml.validate(artifact, interface, labels=LABELS[::-1])
+
+
+def test_a_newer_specification_is_a_store_error(tmp_path):
+    artifact, interface = converted(tmp_path)
+    model = artifact / "Data" / "com.apple.CoreML" / "model.mlmodel"
+    spec = mlpackage.read(artifact).spec
+    spec.specificationVersion = 99
+    model.write_bytes(spec.SerializeToString())
+    with pytest.raises(StoreError, match="specification 99"):
+        coreml.load(artifact, interface, threads=1)
 
 
 @pytest.mark.parametrize(

@@ -314,3 +314,27 @@ def test_velas_answer_becomes_a_report():
         ("others", 2),
     ]
     assert "--io int8" in report.left_out[0].advice
+
+
+def test_what_is_documented_of_the_neural_engine_is_told_as_that():
+    facts = next(
+        one for one in target_facts("coreml").coverage if one.name == computeplan.NEURAL_ENGINE
+    )
+    report = reports.remarked("coreml", facts, {"conv": 5, "silu": 3, "lstm": 2})
+    assert (report.basis, report.operators) == ("documented", 10)
+    assert (report.taken, report.partitions) == (None, None)
+    (left,) = report.left_out
+    assert (left.operator, left.count, left.code) == ("lstm", 2, "CML-NEURALENGINE-OP-UNSUPPORTED")
+    assert "https://github.com/hollance/neural-engine" in left.reason
+    silu, last = report.notes
+    assert silu.startswith("silu (3): computed there by a look-up table")
+    assert "https://" in silu
+    assert "nothing here was measured" in last
+
+
+def test_every_remark_on_the_neural_engine_has_a_public_source_and_known_operators():
+    facts = {one.name: one for one in target_facts("coreml").coverage}[computeplan.NEURAL_ENGINE]
+    named = [operator for remark in facts.remarks for operator in remark.operators]
+    assert len(named) == len(set(named))
+    assert all(remark.source.startswith("https://") for remark in facts.remarks)
+    assert "fp32" not in facts.precisions
