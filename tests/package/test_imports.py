@@ -16,7 +16,8 @@ HEAVY = ("torch", "coremltools", "onnx", "onnxruntime", "rich", "numpy", "PIL", 
 # From the rim inwards: a package may import from those that stand after it, never before.
 LAYERS = (
     ("cli",),
-    ("demonstration", "diagnosis", "report"),
+    ("demonstration", "diagnosis"),
+    ("selection", "report"),
     ("conversion", "evaluation", "inspection", "measure", "prediction", "quantization", "training"),
     ("targets", "devices", "models", "data", "statistics", "store"),
     ("catalog", "project", "machine"),
