@@ -20,6 +20,8 @@ from edgese.cli import (
     predict,
     profile,
     quantize,
+    report,
+    select,
     train,
 )
 
@@ -62,6 +64,8 @@ app.command("profile", epilog=profile.EXAMPLE)(profile.profile)
 app.command("bundle", epilog=bundle.EXAMPLE)(bundle.bundle)
 app.command("import", epilog=importing.EXAMPLE)(importing.import_results)
 app.command("devices", epilog=devices.EXAMPLE)(devices.devices)
+app.command("select", epilog=select.EXAMPLE)(select.select)
+app.command("report", epilog=report.EXAMPLE)(report.report)
 app.command("predict", epilog=predict.EXAMPLE)(predict.predict)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command("demo", epilog=demo.EXAMPLE)(demo.demo)

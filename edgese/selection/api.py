@@ -9,23 +9,22 @@ still win is looked at, and the answer is the one that measuring everything woul
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Literal
 
-from edgese import __version__, catalog
+from edgese import catalog
 from edgese.devices import find_device
 from edgese.errors import ConfigError, DeviceAbsent, MeasurementError, MissingDependency
 from edgese.models.registry import find_model
 from edgese.protocols import Progress
 from edgese.records.candidate import Candidate
-from edgese.records.decision import Decision, Figure, Finding, SelectionResult, Spent
+from edgese.records.decision import Figure, Finding, SelectionResult, Spent
 from edgese.records.device import DeviceFacts
 from edgese.selection import figures
 from edgese.selection.agenda import Open, Step, Work, contenders, steps, with_expectations
 from edgese.selection.candidates import spec_of
 from edgese.selection.crew import Alone, Cluster, Crew
 from edgese.selection.deciding import Aim, Known, decide, judge
-from edgese.selection.limits import Limit
+from edgese.selection.outcome import result_of
 from edgese.selection.published import published
 from edgese.selection.work import Order, check_inputs, keep, kept
 
@@ -278,32 +277,6 @@ class _Selection:
         )
 
 
-def result_of(
-    decision: Decision,
-    aim: Aim,
-    *,
-    device: str,
-    budget: str,
-    rounds: Sequence[Spent] = (),
-    findings: Sequence[Finding] = (),
-    notes: Sequence[str] = (),
-    seconds: float = 0.0,
-) -> SelectionResult:
-    """A decision with what it rests on."""
-    return SelectionResult(
-        decision=decision,
-        device=device,
-        budget=budget,
-        limits={_in_words(one): one.bound for one in aim.limits},
-        rounds=tuple(rounds),
-        findings=tuple(findings),
-        notes=tuple(notes),
-        seconds=round(seconds, 3),
-        edgese=__version__,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-
-
 def is_there(order: Order) -> tuple[bool, str]:
     """Whether the device can be measured on now, and why not.
 
@@ -324,10 +297,6 @@ def is_there(order: Order) -> tuple[bool, str]:
 def _series(candidate: Candidate) -> tuple[str, ...]:
     spec = find_model(candidate.model)
     return (spec.family, candidate.target, candidate.recipe, str(bool(candidate.gates)))
-
-
-def _in_words(limit: Limit) -> str:
-    return f"{limit.name} ({limit.target})" if limit.target else limit.name
 
 
 def _silent(stage: str, fraction: float) -> None:

@@ -12,6 +12,7 @@ from edgese import __version__, catalog, store
 from edgese.conversion.run import Report
 from edgese.devices import ANYHOW, Reach
 from edgese.errors import ConversionError, DeviceAbsent, EdgeseError, InputError
+from edgese.models.weights import resolve_weights
 from edgese.protocols import Progress
 from edgese.records.base import Record
 from edgese.records.candidate import Candidate
@@ -24,8 +25,9 @@ from edgese.store import read_manifest, sha256_of
 
 EMBEDDED: Final = "embedded"
 RANDOM: Final = "none"
-# A recipe that trains computes what its untrained one does, so that is what is measured.
-_UNTRAINED: Final = "int8"
+# Latency depends on where grids stand, and not on which they are: the recipe that finds them in the
+# least time serves for all that have the same operators.
+_QUICK: Final = "int8-minmax"
 _ARTIFACTS: Final = "artifacts"
 
 
@@ -131,17 +133,19 @@ def keep(found: Finding, order: Order, work: Work) -> None:
 def made(candidate: Candidate, order: Order, report: Progress | None = None) -> Path:
     """The artifact that latency is measured of, converted where it is not there yet.
 
+    Of an integer recipe it has random weights, whatever weights there are: those take minutes to
+    quantize, and are left for candidates that can still win.
+
     Raises:
         ConversionError: it cannot be converted.
         Others as `edgese.conversion.api.convert`.
     """
-    recipe = catalog.recipe(candidate.recipe)
-    trains = bool(recipe.quantization and recipe.quantization.training)
+    quick = catalog.recipe(candidate.recipe).precision == "int8"
     return _converted(
         candidate,
         order,
-        weights=RANDOM if trains else candidate.weights or RANDOM,
-        recipe=_UNTRAINED if trains else candidate.recipe,
+        weights=RANDOM if quick else candidate.weights or RANDOM,
+        recipe=_QUICK if quick else candidate.recipe,
         report=report or _silent,
     )
 
@@ -174,26 +178,24 @@ def _profiled(artifact: Path, order: Order, progress: Progress) -> ProfileResult
 
 
 def _rated(found: Finding, order: Order, artifact: str, progress: Progress) -> Finding:
-    """The accuracy of a candidate, trained before where it has no weights."""
+    """The accuracy of a candidate with its weights, which are trained where there are none."""
     from edgese.evaluation.api import evaluate
 
     path = Path(artifact)
-    recipe = catalog.recipe(found.candidate.recipe)
-    trains = bool(recipe.quantization and recipe.quantization.training)
-    if trains or not found.candidate.weights:
-        path = _trained(found.candidate, order, trains=trains, progress=progress)
-    elif not path.is_file() and not path.is_dir():
-        # It was made on another machine of a cluster.
-        path = made(found.candidate, order, progress)
+    of_random = catalog.recipe(found.candidate.recipe).precision == "int8"
+    if of_random or not found.candidate.weights or not (path.is_file() or path.is_dir()):
+        path = _trained(found.candidate, order, progress=progress)
     told = evaluate(path, order.data, split=order.split, limit=order.limit, progress=progress)
     return msgspec.structs.replace(
         found, artifact=str(path), manifest=read_manifest(path), evaluation=told
     )
 
 
-def _trained(candidate: Candidate, order: Order, *, trains: bool, progress: Progress) -> Path:
+def _trained(candidate: Candidate, order: Order, *, progress: Progress) -> Path:
+    """The artifact with weights that answers can be expected of."""
     weights = candidate.weights or _learnt(candidate, order, progress)
-    if not trains:
+    recipe = catalog.recipe(candidate.recipe)
+    if not (recipe.quantization and recipe.quantization.training):
         return _converted(
             candidate, order, weights=weights, recipe=candidate.recipe, report=progress
         )
@@ -207,7 +209,7 @@ def _trained(candidate: Candidate, order: Order, *, trains: bool, progress: Prog
         resolution=candidate.resolution,
         train=order.train_data or None,
         epochs=order.epochs,
-        out=Path(order.folder, _ARTIFACTS),
+        out=Path(order.folder, _ARTIFACTS, _slug(candidate)),
         progress=progress,
     )
     return _converted(candidate, order, program=made.program, report=progress)
@@ -262,14 +264,15 @@ def _converted(
     from edgese.conversion.api import convert
 
     integer = bool(recipe) and catalog.recipe(recipe).is_integer
+    random = weights == RANDOM
     (row,) = convert(
-        program or _subject(candidate),
+        program or (_like_its_weights(candidate) if random else _subject(candidate)),
         [candidate.target],
         weights=weights or None,
         recipe=recipe or None,
         resolution=None if program else candidate.resolution,
-        data=order.calibration if integer else None,
-        out=Path(order.folder, _ARTIFACTS, *((_slug(candidate),) if weights != RANDOM else ())),
+        data=(EMBEDDED if random else order.calibration) if integer else None,
+        out=Path(order.folder, _ARTIFACTS, *(() if random else (_slug(candidate),))),
         progress=_reporting(report),
     )
     if not row.artifact:
@@ -280,6 +283,13 @@ def _converted(
 def _subject(candidate: Candidate) -> Any:  # noqa: ANN401  # a name, or a spec with other gates
     # By its name, so that the classes and the preprocessing that weights bring are taken.
     return spec_of(candidate) if candidate.gates else candidate.model
+
+
+def _like_its_weights(candidate: Candidate) -> Any:  # noqa: ANN401  # as `_subject`
+    """The network with as many classes as its weights have, for random ones in their place."""
+    if not candidate.weights:
+        return _subject(candidate)
+    return resolve_weights(spec_of(candidate), candidate.weights).spec
 
 
 def _network(candidate: Candidate) -> dict[str, Any]:

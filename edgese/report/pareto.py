@@ -1,0 +1,240 @@
+"""The figure of accuracy against latency: candidates, their intervals, what the budget allows."""
+
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Final, NamedTuple
+
+from edgese.records.decision import Figure, SelectionResult, Standing
+from edgese.report import svg
+from edgese.report.markup import Markup, joined, tag
+from edgese.report.scale import Scale, around
+from edgese.report.tables import table
+from edgese.selection.limits import TRUST
+
+LATENCY: Final = "latency_p50_ms"
+ACCURACY: Final = "accuracy"
+# What was neither measured nor evaluated here is drawn hollow.
+_SEEN: Final = frozenset({"measured", "evaluated"})
+_STATES: Final = {
+    "chosen": "chosen",
+    "meets": "meets",
+    "misses": "misses",
+    "unclear": "open",
+    "cannot win": "open",
+    "failed": "misses",
+}
+_WORDS: Final = (
+    ("chosen", "chosen"),
+    ("meets", "meets the budget"),
+    ("open", "unclear, or cannot win"),
+    ("misses", "misses the budget"),
+)
+
+
+Placing = Callable[[float, float], svg.Point]
+
+
+class Point(NamedTuple):
+    """A candidate that has a latency and an accuracy."""
+
+    number: int
+    label: str
+    state: str
+    latency: Figure
+    accuracy: Figure
+
+
+def points(standings: Sequence[Standing], *, judged: bool) -> list[Point]:
+    """The candidates that can be drawn, numbered as in the table.
+
+    Args:
+        judged: False where there was no budget, so that nobody meets or misses one.
+    """
+    found = []
+    for number, one in enumerate(standings, 1):
+        latency, accuracy = best(one, LATENCY), best(one, ACCURACY)
+        if latency and accuracy:
+            state = _STATES[one.state] if judged else "meets"
+            found.append(Point(number, one.label, state, latency, accuracy))
+    return found
+
+
+def best(one: Standing, quantity: str) -> Figure | None:
+    """The most trustworthy figure of a quantity."""
+    known = [figure for figure in one.figures if figure.quantity == quantity]
+    return min(known, key=lambda figure: TRUST.index(figure.source), default=None)
+
+
+def figure(drawn: Sequence[Point], limits: dict[str, float]) -> Markup:
+    """Accuracy in percent over latency in ms, with the front of what nothing beats in both.
+
+    Args:
+        limits: of the budget; what lies within those on latency and accuracy is shaded.
+    """
+    bound = min(_bounds(limits, LATENCY), default=None)
+    floor = max(_bounds(limits, ACCURACY), default=None)
+    x = around(
+        [
+            *(edge for one in drawn for edge in _ends(one.latency)),
+            *([bound] if bound is not None else []),
+        ],
+        wide=4.0,
+    )
+    y = around(
+        [
+            *(100 * edge for one in drawn for edge in _ends(one.accuracy)),
+            *([100 * floor] if floor is not None else []),
+        ]
+    )
+
+    def at(latency_ms: float, share: float) -> svg.Point:
+        return svg.SIDE * x.place(latency_ms), svg.SIDE * (1 - y.place(100 * share))
+
+    plot = svg.canvas(
+        _budget(bound, floor, x, y),
+        svg.grid_x(x),
+        svg.grid_y(y, 5),
+        svg.curve(_front(drawn, at), "front") if len(drawn) > 1 else "",
+        *(_intervals(one, at) for one in drawn),
+        *(
+            svg.dot(at(one.latency.value, one.accuracy.value), _kind(one), _told(one))
+            for one in drawn
+        ),
+        label=f"accuracy over latency of {len(drawn)} candidates",
+    )
+    marks = (
+        tag(
+            "span",
+            str(one.number),
+            class_=f"number {one.state}",
+            style=f"left:{100 * x.place(one.latency.value):.2f}%;"
+            f"bottom:{100 * y.place(100 * one.accuracy.value):.2f}%",
+        )
+        for one in drawn
+    )
+    framed = joined(plot, tag("div", *marks, class_="numbers", aria_hidden="true"))
+    return tag(
+        "div",
+        svg.panel("", framed, x, y, x_unit="ms", y_unit="%", most_y=5),
+        class_="wide pareto",
+    )
+
+
+def legend(drawn: Sequence[Point], limits: dict[str, float]) -> Markup:
+    """What colours and shapes mean; only what is there."""
+    states = {one.state for one in drawn}
+    words = _WORDS if states - {"meets"} or limits else (("meets", "measured or published"),)
+    hollow = any(_is_guess(one) for one in drawn)
+    return tag(
+        "p",
+        *(
+            tag("span", tag("i", class_=f"spot {state}"), word)
+            for state, word in words
+            if state in states
+        ),
+        tag("span", tag("i", class_="spot hollow"), "not measured, or not evaluated here")
+        if hollow
+        else None,
+        tag("span", tag("i", class_="spot area"), "within the budget") if limits else None,
+        class_="legend",
+    )
+
+
+def candidates(result: SelectionResult, *, judged: bool) -> Markup:
+    """Every candidate with its figures, and why it is what it is."""
+    return table(
+        (
+            "",
+            "candidate",
+            *(("state",) if judged else ()),
+            "accuracy",
+            "p50",
+            "first run",
+            "memory",
+            "size",
+            "MACs",
+            *(("why",) if judged else ()),
+        ),
+        [
+            (
+                str(number),
+                one.label,
+                *((one.state,) if judged else ()),
+                _cell(best(one, ACCURACY), 100, "%", 2),
+                _cell(best(one, LATENCY), 1, "ms", 2),
+                _cell(best(one, "first_run_ms"), 1, "ms", 1),
+                _cell(best(one, "memory_mb"), 1, "MiB", 0),
+                _cell(best(one, "size_bytes"), 1e-6, "MB", 1),
+                _cell(best(one, "macs"), 1e-6, "M", 0),
+                *((one.reason,) if judged else ()),
+            )
+            for number, one in enumerate(result.decision.standings, 1)
+        ],
+        words=3 if judged else 2,
+        last_words=judged,
+    )
+
+
+def _cell(one: Figure | None, factor: float, unit: str, digits: int) -> str:
+    if one is None:
+        return ""
+    told = f"{one.value * factor:,.{digits}f} {unit}"
+    if one.source == "bounded":
+        return f"> {told}"
+    if one.high is not None and one.high > one.low:
+        told += f" ({one.low * factor:,.{digits}f} to {one.high * factor:,.{digits}f})"
+    return told if one.source in (*_SEEN, "read", "counted") else f"{told}, {one.source}"
+
+
+def _ends(one: Figure) -> tuple[float, float]:
+    return one.low, one.value if one.high is None else one.high
+
+
+def _bounds(limits: dict[str, float], quantity: str) -> list[float]:
+    """The bounds on a quantity; behind a limit's name stands the target that it is for."""
+    return [bound for name, bound in limits.items() if name.split(" ")[0] == quantity]
+
+
+def _budget(bound: float | None, floor: float | None, x: Scale, y: Scale) -> Markup | str:
+    if bound is None and floor is None:
+        return ""
+    right = svg.SIDE * (x.place(bound) if bound is not None else 1.0)
+    bottom = svg.SIDE * (1 - (y.place(100 * floor) if floor is not None else 0.0))
+    return svg.area([(0.0, 0.0), (right, 0.0)], [(0.0, bottom), (right, bottom)], "budget")
+
+
+def _front(drawn: Sequence[Point], at: Placing) -> list[svg.Point]:
+    """A step through the candidates that none beats in both."""
+    corners: list[svg.Point] = []
+    highest = -inf
+    for one in sorted(drawn, key=lambda one: (one.latency.value, -one.accuracy.value)):
+        if one.accuracy.value > highest:
+            if corners:
+                corners.append(at(one.latency.value, highest))
+            highest = one.accuracy.value
+            corners.append(at(one.latency.value, highest))
+    return corners
+
+
+def _intervals(one: Point, at: Placing) -> Markup:
+    (left, right), (low, high) = _ends(one.latency), _ends(one.accuracy)
+    kind = f"interval {_kind(one)}"
+    return joined(
+        svg.line(at(left, one.accuracy.value), at(right, one.accuracy.value), kind),
+        svg.line(at(one.latency.value, low), at(one.latency.value, high), kind),
+    )
+
+
+def _kind(one: Point) -> str:
+    return f"{one.state} hollow" if _is_guess(one) else one.state
+
+
+def _is_guess(one: Point) -> bool:
+    return not {one.latency.source, one.accuracy.source} <= _SEEN
+
+
+def _told(one: Point) -> str:
+    return (
+        f"{one.number}: {one.label}: {_cell(one.latency, 1, 'ms', 2)}, "
+        f"{_cell(one.accuracy, 100, '%', 2)}"
+    )
