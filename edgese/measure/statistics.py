@@ -152,10 +152,7 @@ def paired_ratio(
         values, baseline: for each launch, the median times of its rounds' blocks; two launches or
             more.
     """
-    logarithms = [
-        log(median(value / base for value, base in zip(*launch, strict=True)))
-        for launch in zip(values, baseline, strict=True)
-    ]
+    logarithms = paired_logarithms(values, baseline)
     count = len(logarithms)
     # Added in order of size, so that the launches' order cannot move the last digit.
     middle = fmean(sorted(logarithms))
@@ -163,6 +160,16 @@ def paired_ratio(
     reach = student_quantile((1 + confidence) / 2, count - 1) * spread
     interval = Interval(low=exp(middle - reach), high=exp(middle + reach), confidence=confidence)
     return exp(middle), interval
+
+
+def paired_logarithms(
+    values: Sequence[Sequence[float]], baseline: Sequence[Sequence[float]]
+) -> list[float]:
+    """The one figure of each launch that `paired_ratio` goes by, as a natural logarithm."""
+    return [
+        log(median(value / base for value, base in zip(*launch, strict=True)))
+        for launch in zip(values, baseline, strict=True)
+    ]
 
 
 @cache

@@ -25,14 +25,14 @@ TIMES: Final = (
 )
 # What can tell a quantity that no time is; times are told by what `BudgetTable.sources` says.
 SOURCES: Final[dict[str, tuple[str, ...]]] = {
-    "sustained_ratio": ("measured",),
     "memory_mb": ("measured",),
     "size_bytes": ("read",),
     "macs": ("counted",),
     "instructions": ("emulated",),
     "partitions": ("read",),
     "cpu_operators": ("read",),
-    "accuracy": ("evaluated",),
+    # A gate has none that is published: it judges files, and tables are about networks.
+    "accuracy": ("evaluated", "published"),
     "accuracy_drop": ("evaluated",),
     "slowdown": ("measured",),
     "size_growth": ("read",),
@@ -79,7 +79,6 @@ class BudgetTable(Record, frozen=True):
         load_ms: until the artifact is ready to run.
         first_run_ms: of a process's first inference.
         sustained_p50_ms: p50 at the end of ``edgese profile --sustained``.
-        sustained_ratio: of that to the p50 at its beginning; 1.1 is 10 % slower.
         size_mb: of the file, in 10^6 bytes; ``size_bytes`` says the same in bytes.
         memory_mb: largest resident memory of the process, its runtime included, in MiB.
         macs: multiply-adds of one inference.
@@ -103,7 +102,6 @@ class BudgetTable(Record, frozen=True):
     load_ms: Positive | None = None
     first_run_ms: Positive | None = None
     sustained_p50_ms: Positive | None = None
-    sustained_ratio: Positive | None = None
     size_mb: Positive | None = None
     size_bytes: Count | None = None
     memory_mb: Positive | None = None
