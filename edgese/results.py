@@ -10,9 +10,11 @@ from edgese.records.artifact import Manifest
 from edgese.records.base import Record
 from edgese.records.decision import Finding, SelectionResult
 from edgese.records.evaluation import EvaluationResult
+from edgese.records.gating import GateResult
 from edgese.records.inspection import Inspection
 from edgese.records.profile import ProfileResult
 from edgese.records.sustained import SustainedResult
+from edgese.seals import check_seal
 from edgese.store import read_record
 
 
@@ -37,6 +39,7 @@ KINDS: Final = (
         "edgese evaluate ARTIFACT --out FILE",
     ),
     Kind(SelectionResult, frozenset({"decision", "rounds"}), "edgese select --out FILE"),
+    Kind(GateResult, frozenset({"cells", "untrusted"}), "edgese gate --json"),
     Kind(Finding, frozenset({"asked", "candidate"}), "edgese select"),
     Kind(SustainedResult, frozenset({"curves", "ranks_first"}), "edgese profile --sustained TIME"),
     Kind(Inspection, frozenset({"delegates", "not_asked"}), "edgese inspect ARTIFACT --json"),
@@ -66,7 +69,10 @@ def read_result(path: Path) -> Record:
         ) from error
     for kind in KINDS:
         if kind.keys <= keys:
-            return read_record(kind.record, path, remake=kind.remake)
+            record = read_record(kind.record, path, remake=kind.remake)
+            if getattr(record, "seal", ""):
+                check_seal(record, path, kind.remake)
+            return record
     raise InputError(
         f"{path} is no result of edgese: it has the keys {', '.join(sorted(keys)[:6])}.",
         hint="Name files of `edgese profile`, `evaluate`, `select` or `inspect`.",

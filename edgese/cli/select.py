@@ -14,7 +14,8 @@ from edgese.records.measurement import MeasurePlan
 if TYPE_CHECKING:
     from edgese.protocols import Progress
     from edgese.records.candidate import Candidate
-    from edgese.records.decision import Figure, SelectionResult, Standing
+    from edgese.records.decision import SelectionResult, Standing
+    from edgese.records.verdict import Observation
     from edgese.selection.deciding import Aim
     from edgese.selection.work import Order
 
@@ -226,11 +227,15 @@ def exit_code(result: "SelectionResult") -> int:
 def _aim(
     budget: Path | None, device: str, rank: Ranking, latency_target: float | None, exponent: float
 ) -> "Aim":
+    from edgese.budgets.reading import read_budget
     from edgese.errors import ConfigError
-    from edgese.selection.bounds import limits
+    from edgese.records.budget import RELATIVE
     from edgese.selection.deciding import LATENCY, Aim
 
-    found = limits(budget, device)
+    # Limits beside a baseline are a gate's business.
+    found = tuple(
+        one for one in read_budget(budget).limits_on(device) if one.quantity not in RELATIVE
+    )
     if latency_target is None:
         # The paper's target is the latency that one aims at; so is the tightest limit.
         latency_target = min((one.bound for one in found if one.quantity == LATENCY), default=None)
@@ -319,9 +324,10 @@ def _from_results(
 def show_selection(result: "SelectionResult") -> None:
     """The candidates, what was spent, what is chosen, or the nearest misses."""
     from edgese.cli import ui
+    from edgese.selection.limits import in_words
 
     decision = result.decision
-    limits = ", ".join(f"{name} {bound:g}" for name, bound in result.limits.items())
+    limits = ", ".join(map(in_words, result.limits))
     ui.echo(f"{len(decision.standings)} candidates on {result.device}; limits: {limits or 'none'}")
     if result.rounds:
         ui.table(
@@ -364,7 +370,9 @@ def show_selection(result: "SelectionResult") -> None:
     for name in decision.missing:
         ui.echo(f"{name} could not be found out of any, from a source that the budget accepts.")
     for near in decision.nearest:
-        relax = ", ".join(f"{one.limit} {one.bound:g} to {one.needed:.6g}" for one in near.relax)
+        relax = ", ".join(
+            f"{one.limit.quantity} {one.limit.bound:g} to {one.needed:.6g}" for one in near.relax
+        )
         ui.echo(f"Near: {near.label}, beyond by a factor of {near.excess:.3f}; relax {relax}")
 
 
@@ -377,7 +385,7 @@ def _place(one: "Standing") -> tuple[int, float, str]:
     return _ORDER.index(one.state), -(one.merit or 0.0), one.label
 
 
-def _told(figure: "Figure | None", factor: float, unit: str, digits: int) -> str:
+def _told(figure: "Observation | None", factor: float, unit: str, digits: int) -> str:
     if figure is None:
         return "-"
     mark = _MARKS.get(figure.source, "")

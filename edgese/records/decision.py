@@ -2,62 +2,25 @@
 
 from typing import Literal
 
-import msgspec
-
 from edgese.records.artifact import Manifest
 from edgese.records.base import Record
+from edgese.records.budget import Limit
 from edgese.records.candidate import Candidate
 from edgese.records.evaluation import Evaluation
-from edgese.records.measurement import MeasurePlan
 from edgese.records.profile import ProfileResult
+from edgese.records.verdict import Observation, Verdict
 
 SELECTION_SCHEMA = 1
 FINDING_SCHEMA = 1
 
-# "counted": from the network's rows, exactly. "bounded": from the rows, at least so much.
-# "expected": from candidates that were measured beside. "published": by others.
-FigureSource = Literal[
-    "counted",
-    "bounded",
-    "read",
-    "expected",
-    "predicted",
-    "estimated",
-    "emulated",
-    "measured",
-    "evaluated",
-    "published",
-]
 Ranking = Literal["accuracy", "mnasnet"]
 State = Literal["chosen", "meets", "misses", "unclear", "cannot win", "failed"]
-Verdict = Literal["meets", "misses", "unclear"]
 
 
-class Figure(Record, frozen=True):
-    """One thing that is known of a candidate.
-
-    Attributes:
-        quantity: in the words of budgets, its unit at the end.
-        value: the best guess; ``low`` and ``high`` are the ends of its interval. None as ``high``
-            is no bound.
-        told: what it rests on.
-    """
-
-    quantity: str
-    value: float
-    low: float
-    high: float | None
-    source: FigureSource
-    told: str = ""
-
-
-class Judged(Record, frozen=True):
-    """One limit of the budget, held against one candidate.
+class LimitStanding(Record, frozen=True):
+    """One limit of the budget, held against what is known of one candidate.
 
     Attributes:
-        limit: in the budget's words.
-        bound: the number in the budget.
-        at_most: False where the figure must be at least the bound.
         verdict: "unclear" where the interval holds the bound, or nothing that the budget accepts is
             known.
         low, high: what it was judged by; None where nothing is known or it has no end.
@@ -66,9 +29,7 @@ class Judged(Record, frozen=True):
             and 1 or less meets it. None where nothing is known.
     """
 
-    limit: str
-    bound: float
-    at_most: bool
+    limit: Limit
     verdict: Verdict
     low: float | None = None
     high: float | None = None
@@ -91,8 +52,8 @@ class Standing(Record, frozen=True):
     candidate: Candidate
     state: State
     reason: str
-    figures: tuple[Figure, ...]
-    judged: tuple[Judged, ...]
+    figures: tuple[Observation, ...]
+    judged: tuple[LimitStanding, ...]
     merit: float | None
     artifact: str = ""
 
@@ -101,7 +62,7 @@ class Standing(Record, frozen=True):
         """See `Candidate.label`."""
         return self.candidate.label
 
-    def figure(self, quantity: str) -> Figure | None:
+    def figure(self, quantity: str) -> Observation | None:
         """What is known of a quantity."""
         return next((one for one in self.figures if one.quantity == quantity), None)
 
@@ -109,8 +70,7 @@ class Standing(Record, frozen=True):
 class Relaxation(Record, frozen=True):
     """A limit that a candidate does not meet, and the bound that it would meet."""
 
-    limit: str
-    bound: float
+    limit: Limit
     needed: float
 
 
@@ -118,7 +78,7 @@ class NearMiss(Record, frozen=True):
     """A candidate that misses little.
 
     Attributes:
-        excess: the largest of all limits, see `Judged.excess`.
+        excess: the largest of all limits, see `LimitStanding.excess`.
         relax: what would have to change for it to be chosen.
     """
 
@@ -189,7 +149,6 @@ class SelectionResult(Record, frozen=True):
     Attributes:
         device: as in ``--device``; of results, as they tell.
         budget: where it was read.
-        limits: of the budget, in words, for pages and tables.
         findings: what was made and measured for it.
         notes: what could not be had, and why.
     """
@@ -197,13 +156,11 @@ class SelectionResult(Record, frozen=True):
     decision: Decision
     device: str
     budget: str
-    limits: dict[str, float]
+    limits: tuple[Limit, ...]
     rounds: tuple[Spent, ...]
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
     seconds: float
     edgese: str
     created: str
-    plan: MeasurePlan | None = None
-    sources: dict[str, str] = msgspec.field(default_factory=dict)
     schema: int = SELECTION_SCHEMA

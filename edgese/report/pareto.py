@@ -4,12 +4,14 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Final, NamedTuple
 
-from edgese.records.decision import Figure, SelectionResult, Standing
+from edgese.budgets.judging import TRUST
+from edgese.records.budget import Limit
+from edgese.records.decision import SelectionResult, Standing
+from edgese.records.verdict import Observation
 from edgese.report import svg
 from edgese.report.markup import Markup, joined, tag
 from edgese.report.scale import Scale, around
 from edgese.report.tables import table
-from edgese.selection.limits import TRUST
 
 LATENCY: Final = "latency_p50_ms"
 ACCURACY: Final = "accuracy"
@@ -40,8 +42,8 @@ class Point(NamedTuple):
     number: int
     label: str
     state: str
-    latency: Figure
-    accuracy: Figure
+    latency: Observation
+    accuracy: Observation
 
 
 def points(standings: Sequence[Standing], *, judged: bool) -> list[Point]:
@@ -59,13 +61,13 @@ def points(standings: Sequence[Standing], *, judged: bool) -> list[Point]:
     return found
 
 
-def best(one: Standing, quantity: str) -> Figure | None:
+def best(one: Standing, quantity: str) -> Observation | None:
     """The most trustworthy figure of a quantity."""
     known = [figure for figure in one.figures if figure.quantity == quantity]
     return min(known, key=lambda figure: TRUST.index(figure.source), default=None)
 
 
-def figure(drawn: Sequence[Point], limits: dict[str, float]) -> Markup:
+def figure(drawn: Sequence[Point], limits: Sequence[Limit]) -> Markup:
     """Accuracy in percent over latency in ms, with the front of what nothing beats in both.
 
     Args:
@@ -120,7 +122,7 @@ def figure(drawn: Sequence[Point], limits: dict[str, float]) -> Markup:
     )
 
 
-def legend(drawn: Sequence[Point], limits: dict[str, float]) -> Markup:
+def legend(drawn: Sequence[Point], limits: Sequence[Limit]) -> Markup:
     """What colours and shapes mean; only what is there."""
     states = {one.state for one in drawn}
     words = _WORDS if states - {"meets"} or limits else (("meets", "measured or published"),)
@@ -132,7 +134,7 @@ def legend(drawn: Sequence[Point], limits: dict[str, float]) -> Markup:
             for state, word in words
             if state in states
         ),
-        tag("span", tag("i", class_="spot hollow"), "not measured, or not evaluated here")
+        tag("span", tag("i", class_="key dashed"), "not measured, or not evaluated here")
         if hollow
         else None,
         tag("span", tag("i", class_="spot area"), "within the budget") if limits else None,
@@ -144,7 +146,6 @@ def candidates(result: SelectionResult, *, judged: bool) -> Markup:
     """Every candidate with its figures, and why it is what it is."""
     return table(
         (
-            "",
             "candidate",
             *(("state",) if judged else ()),
             "accuracy",
@@ -153,12 +154,10 @@ def candidates(result: SelectionResult, *, judged: bool) -> Markup:
             "memory",
             "size",
             "MACs",
-            *(("why",) if judged else ()),
         ),
         [
             (
-                str(number),
-                one.label,
+                _name(number, one, judged=judged),
                 *((one.state,) if judged else ()),
                 _cell(best(one, ACCURACY), 100, "%", 2),
                 _cell(best(one, LATENCY), 1, "ms", 2),
@@ -166,33 +165,42 @@ def candidates(result: SelectionResult, *, judged: bool) -> Markup:
                 _cell(best(one, "memory_mb"), 1, "MiB", 0),
                 _cell(best(one, "size_bytes"), 1e-6, "MB", 1),
                 _cell(best(one, "macs"), 1e-6, "M", 0),
-                *((one.reason,) if judged else ()),
             )
             for number, one in enumerate(result.decision.standings, 1)
         ],
-        words=3 if judged else 2,
-        last_words=judged,
+        words=2 if judged else 1,
     )
 
 
-def _cell(one: Figure | None, factor: float, unit: str, digits: int) -> str:
+def _name(number: int, one: Standing, *, judged: bool) -> Markup:
+    why = tag("small", one.reason) if judged and one.reason else None
+    return joined(tag("b", f"{number} "), one.label, why)
+
+
+def _cell(one: Observation | None, factor: float, unit: str, digits: int) -> Markup:
+    """A figure, and below it the interval and where it comes from."""
     if one is None:
-        return ""
+        return joined("")
     told = f"{one.value * factor:,.{digits}f} {unit}"
-    if one.source == "bounded":
-        return f"> {told}"
+    return joined(f"> {told}" if one.source == "bounded" else told, _small(one, factor, digits))
+
+
+def _small(one: Observation, factor: float, digits: int) -> Markup | None:
+    told = []
     if one.high is not None and one.high > one.low:
-        told += f" ({one.low * factor:,.{digits}f} to {one.high * factor:,.{digits}f})"
-    return told if one.source in (*_SEEN, "read", "counted") else f"{told}, {one.source}"
+        told.append(f"{one.low * factor:,.{digits}f} to {one.high * factor:,.{digits}f}")
+    if one.source not in (*_SEEN, "read", "counted", "bounded"):
+        told.append(one.source)
+    return tag("small", ", ".join(told)) if told else None
 
 
-def _ends(one: Figure) -> tuple[float, float]:
+def _ends(one: Observation) -> tuple[float, float]:
     return one.low, one.value if one.high is None else one.high
 
 
-def _bounds(limits: dict[str, float], quantity: str) -> list[float]:
-    """The bounds on a quantity; behind a limit's name stands the target that it is for."""
-    return [bound for name, bound in limits.items() if name.split(" ")[0] == quantity]
+def _bounds(limits: Sequence[Limit], quantity: str) -> list[float]:
+    """The bounds on a quantity, of all targets."""
+    return [limit.bound for limit in limits if limit.quantity == quantity]
 
 
 def _budget(bound: float | None, floor: float | None, x: Scale, y: Scale) -> Markup | str:
@@ -235,6 +243,6 @@ def _is_guess(one: Point) -> bool:
 
 def _told(one: Point) -> str:
     return (
-        f"{one.number}: {one.label}: {_cell(one.latency, 1, 'ms', 2)}, "
-        f"{_cell(one.accuracy, 100, '%', 2)}"
+        f"{one.number}: {one.label}: {one.latency.value:.2f} ms ({one.latency.source}), "
+        f"{one.accuracy.value:.2%} ({one.accuracy.source})"
     )

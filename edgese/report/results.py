@@ -1,7 +1,7 @@
-"""One page of result files of several kinds: which variant, why, and everything that it rests on."""
+"""One page of results of several kinds: which variant, why, and everything that it rests on."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -19,9 +19,14 @@ from edgese.report.markup import Markup, joined, tag
 from edgese.report.shell import document, section
 from edgese.report.tables import table
 from edgese.selection.deciding import Aim, decide
+from edgese.selection.limits import in_words
 from edgese.selection.outcome import result_of
 from edgese.selection.results import known_of
 
+_CAPTION: Final = (
+    "Up and to the left is better. Lines are intervals; the stepped line joins what nothing else "
+    "beats in both; numbers are those of the table."
+)
 _Kind = TypeVar("_Kind", bound=Record)
 
 
@@ -71,7 +76,7 @@ def _subtitle(selections: Sequence[SelectionResult]) -> str:
 
 def _selection(result: SelectionResult) -> Markup:
     decision = result.decision
-    limits = ", ".join(f"{name} {bound:g}" for name, bound in result.limits.items())
+    limits = ", ".join(map(in_words, result.limits))
     drawn = pareto.points(decision.standings, judged=True)
     return joined(
         section(
@@ -86,8 +91,7 @@ def _selection(result: SelectionResult) -> Markup:
         section(
             "Accuracy and latency",
             None,
-            "Up and to the left is better. Lines are intervals; the stepped line joins what nothing "
-            "else beats in both; numbers are those of the table.",
+            _CAPTION,
             pareto.figure(drawn, result.limits),
             pareto.legend(drawn, result.limits),
             pareto.candidates(result, judged=True),
@@ -116,7 +120,7 @@ def _answer(decision: Decision) -> Markup:
                 tag("br"),
                 "would be chosen with "
                 + ", ".join(
-                    f"{each.limit} at {each.needed:.4g} in place of {each.bound:g}"
+                    f"{each.limit.quantity} at {each.needed:.4g} in place of {each.limit.bound:g}"
                     for each in one.relax
                 ),
             )
@@ -138,14 +142,15 @@ def _answer(decision: Decision) -> Markup:
 def _rounds(result: SelectionResult) -> Markup | None:
     if not result.rounds:
         return None
+    again = any(one.resumed for one in result.rounds)
     return table(
-        ("round", "looked at", "ruled out", "from before", "time"),
+        ("round", "looked at", "ruled out", *(("from before",) if again else ()), "time"),
         [
             (
                 one.round,
                 str(one.looked_at),
                 str(one.ruled_out),
-                str(one.resumed) if one.resumed else "",
+                *((str(one.resumed),) if again else ()),
                 f"{one.seconds:.1f} s",
             )
             for one in result.rounds
@@ -165,10 +170,9 @@ def _compared(records: Sequence[Record], device: str) -> Markup | None:
     return section(
         f"Accuracy and latency on {device}",
         None,
-        "Up and to the left is better. Lines are intervals; the stepped line joins what nothing "
-        "else beats in both; numbers are those of the table.",
-        pareto.figure(drawn, {}),
-        pareto.legend(drawn, {}),
+        _CAPTION,
+        pareto.figure(drawn, ()),
+        pareto.legend(drawn, ()),
         pareto.candidates(result, judged=False),
     )
 

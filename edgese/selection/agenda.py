@@ -26,7 +26,7 @@ from edgese.selection.expectation import Anchor, expected
 from edgese.selection.limits import guessed
 
 if TYPE_CHECKING:
-    from edgese.records.decision import Figure
+    from edgese.records.verdict import Observation
 
 Work = Literal["artifact", "accuracy"]
 
@@ -71,7 +71,7 @@ def _expecting(one: Open, anchors: Mapping[tuple[str, ...], Sequence[Anchor]]) -
     if macs is None or figure(one.known, LATENCY, ("measured",)):
         return one._replace(known=one.known._replace(figures=told))
     found = expected(macs.value, anchors.get(one.series, ()))
-    figures: tuple[Figure, ...] = (*told, found) if found else told
+    figures: tuple[Observation, ...] = (*told, found) if found else told
     return one._replace(known=one.known._replace(figures=figures))
 
 

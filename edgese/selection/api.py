@@ -17,8 +17,9 @@ from edgese.errors import ConfigError, DeviceAbsent, MeasurementError, MissingDe
 from edgese.models.registry import find_model
 from edgese.protocols import Progress
 from edgese.records.candidate import Candidate
-from edgese.records.decision import Figure, Finding, SelectionResult, Spent
+from edgese.records.decision import Finding, SelectionResult, Spent
 from edgese.records.device import DeviceFacts
+from edgese.records.verdict import Observation
 from edgese.selection import figures
 from edgese.selection.agenda import Open, Step, Work, contenders, steps, with_expectations
 from edgese.selection.candidates import spec_of
@@ -133,7 +134,7 @@ class _Selection:
         self.notes += [f"Not predicted ({count}): {told}" for told, count in said.items()]
         self._told("predictions", len(left), start, before=before)
 
-    def _predicted(self, candidate: Candidate, facts: DeviceFacts) -> Iterator[Figure]:
+    def _predicted(self, candidate: Candidate, facts: DeviceFacts) -> Iterator[Observation]:
         from edgese.prediction.api import predict
 
         yield from figures.of_prediction(
@@ -150,7 +151,7 @@ class _Selection:
 
     def can_meet_without(self) -> bool:
         """Whether the device's absence leaves anything that could meet the budget."""
-        measured = [one.name for one in self.aim.limits if one.sources == {"measured"}]
+        measured = [one.quantity for one in self.aim.limits if one.sources == ("measured",)]
         if not measured:
             return True
         self.notes.append(
@@ -222,16 +223,12 @@ class _Selection:
         known = one.known
         if found.exit_code:
             known = known._replace(failed=f"{found.error} {found.hint}".strip())
-        elif work == "artifact" or not known.artifact:
+        elif found.artifact:
             known = known._replace(artifact=found.artifact)
         self.opened[found.candidate] = one._replace(known=known, done=one.done | {work})
-        told = figures.of_finding(found)
-        if work == "accuracy":
-            # Its trained file has another size, and the same latency.
-            told = tuple(each for each in told if each.quantity == "accuracy")
-        self._learn(found.candidate, told)
+        self._learn(found.candidate, figures.of_finding(found))
 
-    def _learn(self, candidate: Candidate, told: tuple[Figure, ...]) -> None:
+    def _learn(self, candidate: Candidate, told: tuple[Observation, ...]) -> None:
         one = self.opened[candidate]
         names = {(each.quantity, each.source) for each in told}
         before = tuple(

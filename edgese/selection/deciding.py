@@ -4,18 +4,20 @@ from collections.abc import Sequence
 from math import inf
 from typing import Final, NamedTuple
 
+from edgese.budgets.judging import TRUST
+from edgese.records.budget import Limit
 from edgese.records.candidate import Candidate
 from edgese.records.decision import (
     Decision,
-    Figure,
-    Judged,
+    LimitStanding,
     NearMiss,
     Ranking,
     Relaxation,
     Standing,
     State,
 )
-from edgese.selection.limits import TRUST, Limit, judged
+from edgese.records.verdict import Observation
+from edgese.selection.limits import held
 
 LATENCY: Final = "latency_p50_ms"
 ACCURACY: Final = "accuracy"
@@ -36,7 +38,7 @@ class Known(NamedTuple):
     """
 
     candidate: Candidate
-    figures: tuple[Figure, ...] = ()
+    figures: tuple[Observation, ...] = ()
     failed: str = ""
     artifact: str = ""
 
@@ -100,9 +102,9 @@ def decide(
     )
 
 
-def judge(known: Known, aim: Aim) -> tuple[Judged, ...]:
+def judge(known: Known, aim: Aim) -> tuple[LimitStanding, ...]:
     """Every limit held against a candidate."""
-    return tuple(judged(limit, known.figures) for limit in limits_of(known.candidate, aim))
+    return tuple(held(limit, known.figures) for limit in limits_of(known.candidate, aim))
 
 
 def limits_of(candidate: Candidate, aim: Aim) -> tuple[Limit, ...]:
@@ -110,7 +112,7 @@ def limits_of(candidate: Candidate, aim: Aim) -> tuple[Limit, ...]:
     return tuple(one for one in aim.limits if one.target in ("", candidate.target))
 
 
-def figure(known: Known, quantity: str, sources: Sequence[str] = TRUST) -> Figure | None:
+def figure(known: Known, quantity: str, sources: Sequence[str] = TRUST) -> Observation | None:
     """The most trustworthy figure of a quantity."""
     found = [one for one in known.figures if one.quantity == quantity and one.source in sources]
     return min(found, key=lambda one: TRUST.index(one.source), default=None)
@@ -166,7 +168,7 @@ def _factor(latency_ms: float, aim: Aim) -> float:
 
 
 def _standing(
-    one: Known, verdicts: tuple[Judged, ...], best: Known | None, aim: Aim, *, spared: bool
+    one: Known, verdicts: tuple[LimitStanding, ...], best: Known | None, aim: Aim, *, spared: bool
 ) -> Standing:
     state, reason = _state(one, verdicts, best, aim, spared=spared)
     return Standing(
@@ -181,7 +183,7 @@ def _standing(
 
 
 def _state(
-    one: Known, verdicts: tuple[Judged, ...], best: Known | None, aim: Aim, *, spared: bool
+    one: Known, verdicts: tuple[LimitStanding, ...], best: Known | None, aim: Aim, *, spared: bool
 ) -> tuple[State, str]:
     if one is best:
         return "chosen", ""
@@ -207,13 +209,14 @@ def _behind(one: Known, best: Known | None, aim: Aim) -> str:
     return "As accurate as what is chosen, and slower or larger."
 
 
-def in_words(one: Judged) -> str:
+def in_words(one: LimitStanding) -> str:
     """A limit that is not met, as a clause."""
+    name, bound = one.limit.quantity, one.limit.bound
     if one.low is None:
-        return f"{one.limit} is not known from a source that the budget accepts"
+        return f"{name} is not known from {' or '.join(one.limit.sources)} figures"
     high = "" if one.high is None else f"{one.high:.6g}"
     told = f"{one.low:.6g}" if high == f"{one.low:.6g}" else f"{one.low:.6g} to {high or 'more'}"
-    return f"{one.limit} is {told} ({one.source}), the bound {one.bound:g}"
+    return f"{name} is {told} ({one.source}), the bound {bound:g}"
 
 
 def _nearest(standings: Sequence[Standing]) -> tuple[NearMiss, ...]:
@@ -231,10 +234,7 @@ def _nearest(standings: Sequence[Standing]) -> tuple[NearMiss, ...]:
         near = NearMiss(
             label=one.label,
             excess=worst,
-            relax=tuple(
-                Relaxation(limit=each.limit, bound=each.bound, needed=_needed(each))
-                for each in told
-            ),
+            relax=tuple(Relaxation(limit=each.limit, needed=_needed(each)) for each in told),
         )
         found.append(((unseen, worst, -one.merit, one.label), near))
     return tuple(near for _, near in sorted(found, key=lambda pair: pair[0])[:MOST_NEAR])
@@ -244,9 +244,9 @@ def _nearest(standings: Sequence[Standing]) -> tuple[NearMiss, ...]:
 _UNSEEN: Final = frozenset({"bounded", "expected", "predicted", "estimated"})
 
 
-def _needed(one: Judged) -> float:
+def _needed(one: LimitStanding) -> float:
     """The bound that the pessimistic end would meet."""
-    worst = one.high if one.at_most else one.low
+    worst = one.high if one.limit.at_most else one.low
     found = one.low if worst is None else worst
     assert found is not None  # noqa: S101  # it has an excess
     return found
@@ -257,5 +257,6 @@ def _missing(standings: Sequence[Standing]) -> tuple[str, ...]:
     seen: dict[str, bool] = {}
     for one in standings:
         for each in one.judged if one.state != "failed" else ():
-            seen[each.limit] = seen.get(each.limit, False) or each.low is not None
+            name = each.limit.quantity
+            seen[name] = seen.get(name, False) or each.low is not None
     return tuple(limit for limit, known in seen.items() if not known)

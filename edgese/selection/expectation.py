@@ -8,7 +8,7 @@ is told in docs/measurements.md.
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from edgese.records.decision import Figure
+from edgese.records.verdict import Observation
 
 # Latency grows at least and at most with these powers of the multiply-adds, and what is not in
 # their number moves it by at most this factor.
@@ -22,10 +22,10 @@ class Anchor(NamedTuple):
     """A candidate that was measured."""
 
     macs: float
-    latency: Figure
+    latency: Observation
 
 
-def expected(macs: float, anchors: Sequence[Anchor]) -> Figure | None:
+def expected(macs: float, anchors: Sequence[Anchor]) -> Observation | None:
     """What a candidate of as many multiply-adds takes; None without an anchor.
 
     Args:
@@ -40,7 +40,7 @@ def expected(macs: float, anchors: Sequence[Anchor]) -> Figure | None:
         low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
     nearest = min(anchors, key=lambda one: (max(macs / one.macs, one.macs / macs), one.macs))
     value = nearest.latency.value * (macs / nearest.macs) ** _MIDDLE_POWER
-    return Figure(
+    return Observation(
         quantity=nearest.latency.quantity,
         value=min(max(value, low), high),
         low=low,

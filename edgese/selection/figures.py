@@ -1,30 +1,29 @@
 """What rows, manifests, profiles, predictions and evaluations say of a candidate; pure."""
 
 from collections.abc import Callable, Iterator
-from math import exp, fsum, log, sqrt
-from statistics import fmean
 from typing import Final
 
-from edgese.measure.statistics import quantile, student_quantile
+from edgese.budgets.evidence import over_launches
+from edgese.measure.statistics import quantile
 from edgese.models.cost import cost
 from edgese.models.operators import operators
 from edgese.records.artifact import Manifest
-from edgese.records.decision import Figure, FigureSource, Finding
+from edgese.records.decision import Finding
 from edgese.records.emulation import Emulation
 from edgese.records.evaluation import Evaluation
-from edgese.records.interval import Interval
 from edgese.records.measurement import Launch, Profile
 from edgese.records.model import ModelSpec
 from edgese.records.prediction import Prediction
 from edgese.records.profile import ProfileResult, ProgramProfile
 from edgese.records.sustained import SustainedCurve
+from edgese.records.verdict import Observation, ObservationSource
 
 # Of one weight in a file; whatever a format adds comes on top.
 _WEIGHT_BYTES: Final = {"fp32": 4, "fp16": 2, "int8": 1, "int8_weights": 1}
 _CONFIDENCE: Final = 0.95
 
 
-def of_rows(spec: ModelSpec, precision: str) -> tuple[Figure, ...]:
+def of_rows(spec: ModelSpec, precision: str) -> tuple[Observation, ...]:
     """Multiply-adds, and the least that file and memory can be: the weights alone.
 
     Args:
@@ -35,7 +34,7 @@ def of_rows(spec: ModelSpec, precision: str) -> tuple[Figure, ...]:
     size = weights * _WEIGHT_BYTES[precision]
     return (
         _exact("macs", cost(spec).macs, "counted"),
-        Figure(
+        Observation(
             quantity="size_bytes",
             value=size,
             low=size,
@@ -43,7 +42,7 @@ def of_rows(spec: ModelSpec, precision: str) -> tuple[Figure, ...]:
             source="bounded",
             told=f"{weights:,} weights",
         ),
-        Figure(
+        Observation(
             quantity="memory_mb",
             value=size / 2**20,
             low=size / 2**20,
@@ -54,7 +53,7 @@ def of_rows(spec: ModelSpec, precision: str) -> tuple[Figure, ...]:
     )
 
 
-def of_finding(finding: Finding) -> tuple[Figure, ...]:
+def of_finding(finding: Finding) -> tuple[Observation, ...]:
     """Everything that a piece of work found."""
     return (
         *(of_manifest(finding.manifest) if finding.manifest else ()),
@@ -63,7 +62,7 @@ def of_finding(finding: Finding) -> tuple[Figure, ...]:
     )
 
 
-def of_manifest(manifest: Manifest) -> tuple[Figure, ...]:
+def of_manifest(manifest: Manifest) -> tuple[Observation, ...]:
     """Size and coverage of a file."""
     report = manifest.operators
     return (
@@ -73,9 +72,9 @@ def of_manifest(manifest: Manifest) -> tuple[Figure, ...]:
     )
 
 
-def of_profiles(result: ProfileResult) -> tuple[Figure, ...]:
+def of_profiles(result: ProfileResult) -> tuple[Observation, ...]:
     """Of a result about one artifact."""
-    found: list[Figure] = []
+    found: list[Observation] = []
     for profile in result.profiles:
         found += of_profile(profile)
     for program in result.programs:
@@ -89,25 +88,21 @@ def of_profiles(result: ProfileResult) -> tuple[Figure, ...]:
     return tuple(found)
 
 
-def of_profile(profile: Profile) -> Iterator[Figure]:
+def of_profile(profile: Profile) -> Iterator[Observation]:
     """Latencies with Student's interval over launches, memory, and the file's size."""
     told = f"{profile.device.name}, {profile.threads} threads, {len(profile.launches)} launches"
     ways: tuple[tuple[str, float, Callable[[Launch], float]], ...] = (
         ("latency_p50_ms", profile.latency.p50_ms, lambda one: quantile(_samples_ms(one), 0.5)),
         ("latency_p90_ms", profile.latency.p90_ms, lambda one: quantile(_samples_ms(one), 0.9)),
+        ("load_ms", profile.load_ms, lambda one: one.load_ms),
         ("first_run_ms", profile.first_run_ms, lambda one: one.first_run_ms),
     )
     for quantity, value, of_launch in ways:
-        interval = over_launches([of_launch(one) for one in profile.launches], value)
-        yield Figure(
-            quantity=quantity,
-            value=value,
-            low=interval.low,
-            high=interval.high,
-            source=profile.source,
-            told=told,
+        low, high = _over_launches([of_launch(one) for one in profile.launches], value)
+        yield Observation(
+            quantity=quantity, value=value, low=low, high=high, source=profile.source, told=told
         )
-    yield Figure(
+    yield Observation(
         quantity="memory_mb",
         value=profile.peak_memory_mb,
         low=min(one.peak_memory_mb for one in profile.launches)
@@ -122,24 +117,20 @@ def of_profile(profile: Profile) -> Iterator[Figure]:
         yield _exact("macs", profile.macs, "counted")
 
 
-def over_launches(values: list[float], middle: float) -> Interval:
-    """Student's interval of a figure that each launch gives once, around ``middle``.
+def _over_launches(values: list[float], middle: float) -> tuple[float, float | None]:
+    """The ends of a figure that each launch gives once, ``middle`` included.
 
-    Times are compared as ratios, so it is taken of logarithms. One launch says nothing of how
-    launches differ, so its interval is the figure itself, with a confidence of 0.
+    One launch says nothing of how launches differ, so its figure has no upper end.
     """
-    if len(values) < 2 or min(values) <= 0:
-        return Interval(low=middle, high=middle, confidence=0.0)
-    logarithms = sorted(map(log, values))
-    centre = fmean(logarithms)
-    count = len(logarithms)
-    spread = sqrt(fsum((x - centre) ** 2 for x in logarithms) / (count - 1) / count)
-    reach = exp(student_quantile((1 + _CONFIDENCE) / 2, count - 1) * spread)
-    low, high = exp(centre) / reach, exp(centre) * reach
-    return Interval(low=min(low, middle), high=max(high, middle), confidence=_CONFIDENCE)
+    if not values:
+        return middle, middle
+    interval = over_launches(values).interval(_CONFIDENCE)
+    if interval is None:
+        return 0.0, None
+    return min(interval.low, middle), max(interval.high, middle)
 
 
-def of_program(program: ProgramProfile) -> Iterator[Figure]:
+def of_program(program: ProgramProfile) -> Iterator[Observation]:
     """Of a runtime's own program, which tells no interval."""
     told = f"{program.device}, {program.threads} threads, {program.program}"
     for quantity, value in (
@@ -152,16 +143,16 @@ def of_program(program: ProgramProfile) -> Iterator[Figure]:
             yield _exact(quantity, value, "measured", told)
 
 
-def of_curve(curve: SustainedCurve) -> Figure:
+def of_curve(curve: SustainedCurve) -> Observation:
     """What latency becomes without a pause: p50 of the end."""
     return _exact("sustained_p50_ms", curve.last.p50_ms, curve.source)
 
 
-def of_emulation(emulation: Emulation) -> Figure:
+def of_emulation(emulation: Emulation) -> Observation:
     """Instructions of one inference."""
     every = [total for process in emulation.totals for total in process]
     total = emulation.instructions.total
-    return Figure(
+    return Observation(
         quantity="instructions",
         value=total,
         low=min([total, *every]),
@@ -171,9 +162,9 @@ def of_emulation(emulation: Emulation) -> Figure:
     )
 
 
-def of_prediction(prediction: Prediction) -> Iterator[Figure]:
+def of_prediction(prediction: Prediction) -> Iterator[Observation]:
     """The latency that published measurements say, with its 90 % interval."""
-    yield Figure(
+    yield Observation(
         quantity="latency_p50_ms",
         value=prediction.latency_ms,
         low=prediction.interval.low,
@@ -184,11 +175,11 @@ def of_prediction(prediction: Prediction) -> Iterator[Figure]:
     )
 
 
-def of_evaluation(evaluation: Evaluation) -> tuple[Figure, ...]:
+def of_evaluation(evaluation: Evaluation) -> tuple[Observation, ...]:
     """Accuracy with Wilson's interval."""
     top1 = evaluation.top1
     return (
-        Figure(
+        Observation(
             quantity="accuracy",
             value=top1.share,
             low=top1.interval.low,
@@ -199,8 +190,10 @@ def of_evaluation(evaluation: Evaluation) -> tuple[Figure, ...]:
     )
 
 
-def _exact(quantity: str, value: float, source: FigureSource, told: str = "") -> Figure:
-    return Figure(quantity=quantity, value=value, low=value, high=value, source=source, told=told)
+def _exact(quantity: str, value: float, source: ObservationSource, told: str = "") -> Observation:
+    return Observation(
+        quantity=quantity, value=value, low=value, high=value, source=source, told=told
+    )
 
 
 def _samples_ms(launch: Launch) -> list[float]:

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from edgese import __version__
 from edgese.records.decision import Decision, Finding, SelectionResult, Spent
 from edgese.selection.deciding import Aim
-from edgese.selection.limits import Limit
 
 
 def result_of(
@@ -25,7 +24,7 @@ def result_of(
         decision=decision,
         device=device,
         budget=budget,
-        limits={_in_words(one): one.bound for one in aim.limits},
+        limits=aim.limits,
         rounds=tuple(rounds),
         findings=tuple(findings),
         notes=tuple(notes),
@@ -33,7 +32,3 @@ def result_of(
         edgese=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def _in_words(limit: Limit) -> str:
-    return f"{limit.name} ({limit.target})" if limit.target else limit.name

@@ -9,7 +9,7 @@ from edgese.models.registry import find_model, models
 from edgese.models.registry import published as known_model
 from edgese.records.accuracy import AccuracyTable
 from edgese.records.candidate import Candidate
-from edgese.records.decision import Figure
+from edgese.records.verdict import Observation
 from edgese.statistics import wilson
 
 FILE: Final = "calibration/accuracy/published.toml"
@@ -22,7 +22,7 @@ def table() -> AccuracyTable:
     return AccuracyTable.from_toml(path.read_bytes(), path)
 
 
-def published(candidate: Candidate) -> Figure | None:
+def published(candidate: Candidate) -> Observation | None:
     """The published top-1 of just this network, resolution and recipe; None where there is none.
 
     A network with changed gates, or at another resolution, is another network, and
@@ -46,11 +46,11 @@ def published(candidate: Candidate) -> Figure | None:
     return _figure(figure.top1, figure.dataset, figure.source)
 
 
-def _figure(top1: float, dataset: str, source: str) -> Figure:
+def _figure(top1: float, dataset: str, source: str) -> Observation:
     told = table()
     pictures = told.pictures[dataset]
     interval = wilson(round(top1 / 100 * pictures), pictures)
-    return Figure(
+    return Observation(
         quantity="accuracy",
         value=top1 / 100,
         low=interval.low,

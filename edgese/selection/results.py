@@ -2,19 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 
+from edgese.budgets.judging import TRUST
 from edgese.errors import InputError
 from edgese.records.artifact import Manifest
 from edgese.records.base import Record
 from edgese.records.candidate import Candidate
-from edgese.records.decision import Figure, Finding, SelectionResult
+from edgese.records.decision import Finding, SelectionResult
 from edgese.records.emulation import Emulation
-from edgese.records.evaluation import EvaluationResult
+from edgese.records.evaluation import Evaluation, EvaluationResult
 from edgese.records.measurement import Profile
 from edgese.records.profile import ProfileResult, ProgramProfile
 from edgese.records.sustained import SustainedCurve, SustainedResult
+from edgese.records.verdict import Observation
 from edgese.selection import figures
 from edgese.selection.deciding import Known
-from edgese.selection.limits import TRUST
 from edgese.selection.published import published
 
 _Told = Profile | ProgramProfile | Emulation | SustainedCurve
@@ -40,7 +41,7 @@ def known_of(records: Sequence[Record], device: str = "") -> tuple[list[Known], 
             hint="Name one with --device.",
         )
     device = device or next(iter(devices), "")
-    found: dict[str, list[Figure]] = {}
+    found: dict[str, list[Observation]] = {}
     whose: dict[str, _Told] = {}
     for result in profiles:
         if result.device == device:
@@ -59,7 +60,7 @@ def known_of(records: Sequence[Record], device: str = "") -> tuple[list[Known], 
     return [_known(whose[sha256], tuple(told)) for sha256, told in found.items()], device
 
 
-def _known(one: _Told, told: tuple[Figure, ...]) -> Known:
+def _known(one: _Told, told: tuple[Observation, ...]) -> Known:
     candidate = Candidate(
         model=one.model,
         resolution=one.resolution,
@@ -77,7 +78,7 @@ def _known(one: _Told, told: tuple[Figure, ...]) -> Known:
     return Known(candidate, tuple(best.values()), artifact=one.label)
 
 
-def _worst(one: Figure) -> float:
+def _worst(one: Observation) -> float:
     """Of several measurements the one that claims least counts."""
     if one.quantity == "accuracy":
         return -one.low
@@ -95,7 +96,7 @@ def _profiles(records: Sequence[Record]) -> Iterator[ProfileResult]:
                 yield from _profiles(record.findings)
 
 
-def _told(result: ProfileResult) -> Iterator[tuple[_Told, tuple[Figure, ...]]]:
+def _told(result: ProfileResult) -> Iterator[tuple[_Told, tuple[Observation, ...]]]:
     for profile in result.profiles:
         yield profile, tuple(figures.of_profile(profile))
     for program in result.programs:
@@ -106,25 +107,20 @@ def _told(result: ProfileResult) -> Iterator[tuple[_Told, tuple[Figure, ...]]]:
         yield curve, (figures.of_curve(curve),)
 
 
-def _beside(records: Sequence[Record]) -> Iterator[tuple[str, tuple[Figure, ...]]]:
+def _beside(records: Sequence[Record]) -> Iterator[tuple[str, tuple[Observation, ...]]]:
     """What else is known of artifacts, by their hash."""
     for record in records:
         match record:
             case EvaluationResult():
-                for one in record.evaluations:
-                    yield one.artifact_sha256, figures.of_evaluation(one)
+                yield from _beside(record.evaluations)
             case Manifest():
                 yield record.sha256, figures.of_manifest(record)
             case SustainedResult():
                 for curve in record.curves:
                     yield curve.sha256, (figures.of_curve(curve),)
+            case Evaluation():
+                yield record.artifact_sha256, figures.of_evaluation(record)
             case Finding():
-                if record.manifest:
-                    yield record.manifest.sha256, figures.of_manifest(record.manifest)
-                if record.evaluation:
-                    yield (
-                        record.evaluation.artifact_sha256,
-                        figures.of_evaluation(record.evaluation),
-                    )
+                yield from _beside([*filter(None, (record.manifest, record.evaluation))])
             case SelectionResult():
                 yield from _beside(record.findings)

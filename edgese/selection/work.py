@@ -27,7 +27,7 @@ EMBEDDED: Final = "embedded"
 RANDOM: Final = "none"
 # Latency depends on where grids stand, and not on which they are: the recipe that finds them in the
 # least time serves for all that have the same operators.
-_QUICK: Final = "int8-minmax"
+_QUICK: Final = "int8-quick"
 _ARTIFACTS: Final = "artifacts"
 
 
@@ -75,7 +75,6 @@ def asked(step: Step, order: Order) -> str:
         told |= dict.fromkeys(("data", "split", "train", "train_data", "epochs", "limit"))
     else:
         told |= {"data": _identity(order.data), "train_data": _identity(order.train_data)}
-        told["plan"] = None
     told |= {
         "candidate": step.candidate.to_dict(),
         "weights": sha256_of(Path(weights)) if weights and Path(weights).is_file() else weights,
@@ -186,8 +185,14 @@ def _rated(found: Finding, order: Order, artifact: str, progress: Progress) -> F
     if of_random or not found.candidate.weights or not (path.is_file() or path.is_dir()):
         path = _trained(found.candidate, order, progress=progress)
     told = evaluate(path, order.data, split=order.split, limit=order.limit, progress=progress)
+    # What is delivered is another file than the one of random weights, so it is measured itself.
+    again = order.measure and str(path) != artifact
     return msgspec.structs.replace(
-        found, artifact=str(path), manifest=read_manifest(path), evaluation=told
+        found,
+        artifact=str(path),
+        manifest=read_manifest(path),
+        profile=_profiled(path, order, progress) if again else None,
+        evaluation=told,
     )
 
 

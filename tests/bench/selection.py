@@ -1,7 +1,7 @@
 """Does looking at what can still win find what measuring everything finds, and what does it save?
 
-Measures every candidate on this host once, then selects under several budgets, with the measurements
-answered from the first run, and adds up what those that were looked at had taken.
+Measures every candidate on this host once, then selects under several budgets. Measurements are
+answered from the first run, and what those that were looked at had taken is added up.
 
     python tests/bench/selection.py --out edgese-out/bench-selection
 """
@@ -9,12 +9,12 @@ answered from the first run, and adds up what those that were looked at had take
 import argparse
 from pathlib import Path
 
+from edgese.records.budget import BudgetTable
 from edgese.records.measurement import MeasurePlan
 from edgese.selection.api import select
 from edgese.selection.candidates import enumerated
 from edgese.selection.deciding import Aim
 from edgese.selection.expectation import Anchor, expected
-from edgese.selection.limits import Limit
 from edgese.selection.work import Order
 
 CANDIDATES = (
@@ -22,12 +22,12 @@ CANDIDATES = (
     "efficientnet_v2_b0..b3",
     "efficientnet_lite0..lite4",
 )
-MEASURED = frozenset({"measured"})
 
 
 def aim(bound):
     """A budget of one latency."""
-    return Aim((Limit("latency_p50_ms", "latency_p50_ms", bound, True, MEASURED),))
+    table = BudgetTable(latency_p50_ms=bound)
+    return Aim(table.limits())
 
 
 def show(stage, fraction):

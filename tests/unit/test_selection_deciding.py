@@ -5,19 +5,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgese.records.budget import Limit
 from edgese.records.candidate import Candidate
-from edgese.records.decision import Figure
+from edgese.records.verdict import Observation
 from edgese.selection.agenda import Open, steps, with_expectations
 from edgese.selection.deciding import Aim, Known, decide, key, merit
 from edgese.selection.expectation import FACTOR, LEAST_POWER, MOST_POWER, Anchor, expected
-from edgese.selection.limits import Limit, judged
+from edgese.selection.limits import held
 
-MEASURED = frozenset({"measured"})
+MEASURED = ("measured",)
 
 
 def figure(quantity, low, high=None, source="measured"):
     high = low if high is None else high
-    return Figure(quantity=quantity, value=(low + high) / 2, low=low, high=high, source=source)
+    return Observation(quantity=quantity, value=(low + high) / 2, low=low, high=high, source=source)
 
 
 def candidate(name, target="tflite"):
@@ -25,15 +26,30 @@ def candidate(name, target="tflite"):
 
 
 def latency(bound, target=""):
-    return Limit("latency_p50_ms", "latency_p50_ms", bound, True, MEASURED, target)
+    return Limit(
+        name="latency_p50_ms",
+        quantity="latency_p50_ms",
+        bound=bound,
+        at_most=True,
+        sources=MEASURED,
+        target=target,
+    )
 
 
 def accuracy(bound):
-    return Limit("accuracy", "accuracy", bound, False, frozenset({"evaluated", "published"}))
+    return Limit(
+        name="accuracy",
+        quantity="accuracy",
+        bound=bound,
+        at_most=False,
+        sources=("evaluated", "published"),
+    )
 
 
 def size(bound):
-    return Limit("size_bytes", "size_bytes", bound, True, frozenset({"read"}))
+    return Limit(
+        name="size_bytes", quantity="size_bytes", bound=bound, at_most=True, sources=("read",)
+    )
 
 
 @st.composite
@@ -84,7 +100,10 @@ def test_a_looser_budget_never_loses(among, aim, which, factor):
     old = aim.limits[which]
     bound = old.bound * factor if old.at_most else old.bound / factor
     looser = aim._replace(
-        limits=tuple(each._replace(bound=bound) if each is old else each for each in aim.limits)
+        limits=tuple(
+            msgspec.structs.replace(each, bound=bound) if each is old else each
+            for each in aim.limits
+        )
     )
     before, after = winner(decide(among, aim), among), winner(decide(among, looser), among)
     if before is not None:
@@ -117,9 +136,12 @@ def test_where_none_meets_it_the_nearest_would_with_what_is_told_to_relax(among,
         assert decision.nearest == ()
         return
     near = decision.nearest[0]
-    needed = {each.limit: each.needed for each in near.relax}
+    needed = {each.limit.quantity: each.needed for each in near.relax}
     relaxed = aim._replace(
-        limits=tuple(each._replace(bound=needed.get(each.name, each.bound)) for each in aim.limits)
+        limits=tuple(
+            msgspec.structs.replace(each, bound=needed.get(each.quantity, each.bound))
+            for each in aim.limits
+        )
     )
     again = decide(among, relaxed)
     assert near.label in (again.chosen, *again.runners_up)
@@ -144,17 +166,17 @@ def test_ties_go_to_the_faster_and_then_to_the_smaller():
 
 def test_what_the_budget_does_not_accept_rules_out_and_never_lets_pass():
     limit = latency(10.0)
-    assert judged(limit, [figure("latency_p50_ms", 2, 3, "predicted")]).verdict == "unclear"
-    assert judged(limit, [figure("latency_p50_ms", 12, 30, "predicted")]).verdict == "misses"
-    assert judged(limit, [figure("latency_p50_ms", 2, 30, "predicted")]).verdict == "unclear"
+    assert held(limit, [figure("latency_p50_ms", 2, 3, "predicted")]).verdict == "unclear"
+    assert held(limit, [figure("latency_p50_ms", 12, 30, "predicted")]).verdict == "misses"
+    assert held(limit, [figure("latency_p50_ms", 2, 30, "predicted")]).verdict == "unclear"
     both = [figure("latency_p50_ms", 12, 30, "predicted"), figure("latency_p50_ms", 8, 9)]
-    assert judged(limit, both).verdict == "meets"
+    assert held(limit, both).verdict == "meets"
 
 
 def test_a_bound_from_rows_rules_out_what_cannot_be_small_enough():
-    bound = Figure(quantity="size_bytes", value=9, low=9, high=None, source="bounded")
-    assert judged(size(8), [bound]).verdict == "misses"
-    assert judged(size(10), [bound]).verdict == "unclear"
+    bound = Observation(quantity="size_bytes", value=9, low=9, high=None, source="bounded")
+    assert held(size(8), [bound]).verdict == "misses"
+    assert held(size(10), [bound]).verdict == "unclear"
 
 
 def test_a_candidate_without_an_accuracy_is_never_chosen():
@@ -211,6 +233,7 @@ class World:
         self.asked = []
 
     def rough(self, name):
+        """What rows and tables say."""
         macs, _, share, _ = self.rows[name]
         told = (figure("macs", macs, source="counted"),)
         if not self.rated:
@@ -219,6 +242,7 @@ class World:
         return Open(Known(candidate(name), told), ("family", "tflite", "fp32"), done)
 
     def found(self, name, work):
+        """What a piece of work says."""
         macs, factor, share, of_bytes = self.rows[name]
         if work == "accuracy":
             return (figure("accuracy", share - 0.02, share + 0.02, "evaluated"),)
@@ -229,17 +253,20 @@ class World:
         )
 
     def after(self, one, work):
+        """A candidate with that."""
         told = self.found(one.known.candidate.model, work)
         known = one.known._replace(figures=(*one.known.figures, *told))
         return one._replace(known=known, done=one.done | {work})
 
     def whole(self):
+        """Everything of everyone."""
         opened = [self.rough(name) for name in self.rows]
         for work in ("artifact", "accuracy"):
             opened = [self.after(one, work) if work not in one.done else one for one in opened]
         return [one.known for one in opened]
 
     def lazily(self, aim, count):
+        """What is known when nothing more can change the answer."""
         opened = {name: self.rough(name) for name in self.rows}
         while True:
             told = with_expectations(list(opened.values()))
@@ -310,4 +337,4 @@ def test_expectations_are_as_wide_as_they_say():
     found = expected(2e8, [anchor])
     assert found.low == pytest.approx(10 * 2**LEAST_POWER / FACTOR)
     assert found.high == pytest.approx(10 * 2**MOST_POWER * FACTOR)
-    assert msgspec.json.decode(found.to_json(), type=Figure) == found
+    assert msgspec.json.decode(found.to_json(), type=Observation) == found
