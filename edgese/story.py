@@ -10,7 +10,6 @@ from edgese.data.classes import ClassNames
 from edgese.data.digits import DIGITS, digit_pictures
 from edgese.data.folders import write_digits
 from edgese.errors import MissingDependency
-from edgese.machine import cores
 from edgese.measure.plan import FEWEST_LAUNCHES
 from edgese.records.decision import SelectionResult
 from edgese.records.demonstration import Story
@@ -130,7 +129,8 @@ def _trained(model: str, folder: Path, on_progress: Report) -> TrainingResult:
         resolution=RESOLUTION,
         epochs=EPOCHS,
         out=place,
-        threads=cores(),
+        # More threads gain little of so small pictures, and lose much on a busy machine.
+        threads=1,
         resume=(place / CHECKPOINT).is_file(),
         progress=advance,
     )

@@ -43,7 +43,8 @@ class Listed(Record, frozen=True):
     """A candidate in a file; what is left out is as the command says, or the model's own."""
 
     model: str
-    resolution: Side | tuple[Side, Side] | None = None
+    # Not Side: msgspec 0.22 corrupts memory over a union of a bounded number and a pair of such.
+    resolution: int | tuple[int, int] | None = None
     recipe: str = ""
     target: str = ""
     gates: str = ""

@@ -45,7 +45,7 @@ class Standing(Record, frozen=True):
             one is better.
         reason: of the state, as a sentence; "" of what is chosen.
         merit: what candidates are ranked by: accuracy, or MnasNet's reward.
-        latency_ms: its p50; with its interval.
+        figures: of one quantity, the most trustworthy first.
         artifact: path of its file, where one was made.
     """
 
@@ -63,7 +63,7 @@ class Standing(Record, frozen=True):
         return self.candidate.label
 
     def figure(self, quantity: str) -> Observation | None:
-        """What is known of a quantity."""
+        """The most trustworthy that is known of a quantity."""
         return next((one for one in self.figures if one.quantity == quantity), None)
 
 
@@ -128,6 +128,7 @@ class Finding(Record, frozen=True):
         asked: hash of everything that the answer depends on.
         error: why there is none, with its exit code.
         seconds: that it took.
+        worker: node of a cluster that did it, and has the artifact; "" is this machine.
     """
 
     asked: str
@@ -140,6 +141,7 @@ class Finding(Record, frozen=True):
     hint: str = ""
     exit_code: int = 0
     seconds: float = 0.0
+    worker: str = ""
     schema: int = FINDING_SCHEMA
 
 

@@ -5,6 +5,8 @@ from contextlib import suppress
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Final, Protocol
 
+import msgspec
+
 from edgese.errors import ConfigError, EdgeseError, MissingDependency
 from edgese.protocols import Progress
 from edgese.records.decision import Finding
@@ -125,7 +127,9 @@ class Cluster:
         """See `Crew.perform`; what was begun is finished, wanted or not."""
         del wanted
         # One task at a time on each device; a node that dies has its task done by another.
-        task = self._ray.remote(perform).options(num_cpus=0, resources={RESOURCE: 1}, max_retries=2)
+        task = self._ray.remote(_on_node).options(
+            num_cpus=0, resources={RESOURCE: 1}, max_retries=2
+        )
         left = [task.remote(step, order, artifacts.get(step.candidate, "")) for step in steps]
         every = len(left)
         while left:
@@ -140,3 +144,11 @@ class Cluster:
                         raise error.cause from error
                     raise
                 yield found
+
+
+def _on_node(step: Step, order: Order, artifact: str) -> Finding:
+    """The work, on a node of a cluster, which is told."""
+    import ray
+
+    node = str(ray.get_runtime_context().get_node_id())
+    return msgspec.structs.replace(perform(step, order, artifact), worker=node)

@@ -175,7 +175,7 @@ def _standing(
         candidate=one.candidate,
         state=state,
         reason=reason,
-        figures=one.figures,
+        figures=tuple(sorted(one.figures, key=lambda each: TRUST.index(each.source))),
         judged=verdicts,
         merit=merit(one, aim),
         artifact=one.artifact,
