@@ -27,7 +27,7 @@ from edgese.training.checkpoint import CHECKPOINT
 MODELS: Final = ("efficientnet_b0", "efficientnet_b1", "efficientnet_b2")
 # Digits have 8 px; larger pictures would only be blurred more, and trained for longer.
 RESOLUTION: Final = 32
-EPOCHS: Final = 6
+TRAINING: Final = "digits-efficientnet"
 CLASSES: Final = 10
 RECIPE: Final = "int8"
 # Enough for the ranges of so small a network.
@@ -123,11 +123,10 @@ def _trained(model: str, folder: Path, on_progress: Report) -> TrainingResult:
     return train(
         model,
         DIGITS,
-        recipe=DIGITS,
+        recipe=TRAINING,
         weights="none",
         classes=CLASSES,
         resolution=RESOLUTION,
-        epochs=EPOCHS,
         out=place,
         # More threads gain little of so small pictures, and lose much on a busy machine.
         threads=1,

@@ -15,7 +15,7 @@ from edgese.report.tables import table
 
 LATENCY: Final = "latency_p50_ms"
 ACCURACY: Final = "accuracy"
-# What was neither measured nor evaluated here is drawn hollow.
+# Intervals of what was neither measured nor evaluated here are broken lines.
 _SEEN: Final = frozenset({"measured", "evaluated"})
 _STATES: Final = {
     "chosen": "chosen",
@@ -99,7 +99,7 @@ def figure(drawn: Sequence[Point], limits: Sequence[Limit]) -> Markup:
         svg.curve(_front(drawn, at), "front") if len(drawn) > 1 else "",
         *(_intervals(one, at) for one in drawn),
         *(
-            svg.dot(at(one.latency.value, one.accuracy.value), _kind(one), _told(one))
+            svg.dot(at(one.latency.value, one.accuracy.value), one.state, _told(one))
             for one in drawn
         ),
         label=f"accuracy over latency of {len(drawn)} candidates",
@@ -126,7 +126,7 @@ def legend(drawn: Sequence[Point], limits: Sequence[Limit]) -> Markup:
     """What colours and shapes mean; only what is there."""
     states = {one.state for one in drawn}
     words = _WORDS if states - {"meets"} or limits else (("meets", "measured or published"),)
-    hollow = any(_is_guess(one) for one in drawn)
+    guess = not {told.source for one in drawn for told in (one.latency, one.accuracy)} <= _SEEN
     return tag(
         "p",
         *(
@@ -135,7 +135,7 @@ def legend(drawn: Sequence[Point], limits: Sequence[Limit]) -> Markup:
             if state in states
         ),
         tag("span", tag("i", class_="key dashed"), "not measured, or not evaluated here")
-        if hollow
+        if guess
         else None,
         tag("span", tag("i", class_="spot area"), "within the budget") if limits else None,
         class_="legend",
@@ -226,19 +226,22 @@ def _front(drawn: Sequence[Point], at: Placing) -> list[svg.Point]:
 
 def _intervals(one: Point, at: Placing) -> Markup:
     (left, right), (low, high) = _ends(one.latency), _ends(one.accuracy)
-    kind = f"interval {_kind(one)}"
     return joined(
-        svg.line(at(left, one.accuracy.value), at(right, one.accuracy.value), kind),
-        svg.line(at(one.latency.value, low), at(one.latency.value, high), kind),
+        svg.line(
+            at(left, one.accuracy.value),
+            at(right, one.accuracy.value),
+            f"interval {_kind(one, one.latency)}",
+        ),
+        svg.line(
+            at(one.latency.value, low),
+            at(one.latency.value, high),
+            f"interval {_kind(one, one.accuracy)}",
+        ),
     )
 
 
-def _kind(one: Point) -> str:
-    return f"{one.state} hollow" if _is_guess(one) else one.state
-
-
-def _is_guess(one: Point) -> bool:
-    return not {one.latency.source, one.accuracy.source} <= _SEEN
+def _kind(one: Point, told: Observation) -> str:
+    return one.state if told.source in _SEEN else f"{one.state} guess"
 
 
 def _told(one: Point) -> str:

@@ -214,8 +214,8 @@ def in_words(one: LimitStanding) -> str:
     name, bound = one.limit.quantity, one.limit.bound
     if one.low is None:
         return f"{name} is not known from {' or '.join(one.limit.sources)} figures"
-    high = "" if one.high is None else f"{one.high:.6g}"
-    told = f"{one.low:.6g}" if high == f"{one.low:.6g}" else f"{one.low:.6g} to {high or 'more'}"
+    high = "" if one.high is None else f"{one.high:.4g}"
+    told = f"{one.low:.4g}" if high == f"{one.low:.4g}" else f"{one.low:.4g} to {high or 'more'}"
     return f"{name} is {told} ({one.source}), the bound {bound:g}"
 
 

@@ -2,12 +2,11 @@
 
 import pytest
 
-from edgese.errors import ConfigError
 from edgese.records.budget import BudgetTable
 from edgese.records.measurement import MeasurePlan
 from edgese.selection.api import select
 from edgese.selection.candidates import enumerated
-from edgese.selection.crew import RESOURCE, Cluster
+from edgese.selection.crew import RESOURCE
 from edgese.selection.deciding import Aim
 from edgese.selection.work import Order
 
@@ -37,7 +36,7 @@ def test_each_node_measures_what_the_other_does_not(cluster, tmp_path):
         ["resnet20_small"],
         targets=["onnxruntime"],
         recipes=["fp32"],
-        resolutions=[(16, 16), (24, 24), (32, 32), (40, 40)],
+        resolutions=[(16, 16), (24, 24), (32, 32)],
     )
     order = Order(
         device="host",
@@ -51,7 +50,7 @@ def test_each_node_measures_what_the_other_does_not(cluster, tmp_path):
         everything=True,
         ray=cluster.address,
     )
-    assert [one.error for one in found.findings] == [""] * 4
+    assert [one.error for one in found.findings] == [""] * 3
     assert len({one.worker for one in found.findings}) == 2
     assert all(
         one.figure("latency_p50_ms").source == "measured" for one in found.decision.standings
@@ -61,10 +60,3 @@ def test_each_node_measures_what_the_other_does_not(cluster, tmp_path):
         candidates, Aim(BudgetTable(latency_p50_ms=1e4).limits()), order, everything=True
     )
     assert again.decision == found.decision
-
-
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def _test_an_address_without_a_cluster_is_refused():
-    with pytest.raises(ConfigError, match="No Ray cluster answers"):
-        Cluster("127.0.0.1:1", lambda *_: None)
