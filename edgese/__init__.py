@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from edgese.quantization.api import quantize
     from edgese.records.artifact import TargetOptions
     from edgese.records.model import ModelSpec, Preprocessing
+    from edgese.selection.api import select
     from edgese.training.api import train
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "quantize",
     "resolve_weights",
     "save_weights",
+    "select",
     "train",
 ]
 
@@ -81,6 +83,7 @@ _HOMES = {
     "quantize": "edgese.quantization.api",
     "resolve_weights": "edgese.models.weights",
     "save_weights": "edgese.models.weights",
+    "select": "edgese.selection.api",
     "train": "edgese.training.api",
 }
 

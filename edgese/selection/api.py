@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
+import msgspec
+
 from edgese import catalog
 from edgese.devices import find_device
 from edgese.errors import ConfigError, DeviceAbsent, MeasurementError, MissingDependency
@@ -66,10 +68,17 @@ def select(
         raise ConfigError("There are no candidates.", hint="Name a family, a range or a file.")
     check_inputs(order)
     say = progress or _silent
+    absence = absence_of(order)
+    if absence:
+        # What stands in for it counts instructions; its latency is predicted from the rows.
+        counted = any("emulated" in one.sources for one in aim.limits)
+        order = msgspec.structs.replace(order, measure=counted)
     job = _Selection(candidates, aim, order, everything=everything, say=say)
+    if absence:
+        job.notes.append(absence)
     job.rows()
     job.predictions()
-    if order.measure or job.can_meet_without():
+    if not absence or job.can_meet_without():
         crew: Crew = Cluster(ray, say) if ray else Alone(workers, say)
         job.work(crew)
     return job.result(budget)
@@ -274,8 +283,8 @@ class _Selection:
         )
 
 
-def is_there(order: Order) -> tuple[bool, str]:
-    """Whether the device can be measured on now, and why not.
+def absence_of(order: Order) -> str:
+    """Why the device cannot be measured on now; "" where it can.
 
     Raises:
         DeviceError: it is there and cannot be used.
@@ -283,12 +292,12 @@ def is_there(order: Order) -> tuple[bool, str]:
     facts = catalog.device_facts(order.device)
     if facts.transport in ("qemu", "vela"):
         # What stands there is counted or computed, whenever it is asked.
-        return True, ""
+        return ""
     try:
         find_device(order.device, order.reach)
     except (DeviceAbsent, MissingDependency) as error:
-        return False, str(error)
-    return True, ""
+        return str(error)
+    return ""
 
 
 def _series(candidate: Candidate) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 Measures every candidate on this host once, then selects under several budgets. Measurements are
 answered from the first run, and what those that were looked at had taken is added up.
 
+    python tests/bench/selection.py --scaled        # twelve small networks, in a few minutes
     python tests/bench/selection.py --out edgese-out/bench-selection
 """
 
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from edgese.records.budget import BudgetTable
 from edgese.records.measurement import MeasurePlan
+from edgese.records.verdict import Observation
+from edgese.selection import api
 from edgese.selection.api import select
 from edgese.selection.candidates import enumerated
 from edgese.selection.deciding import Aim
@@ -22,6 +25,17 @@ CANDIDATES = (
     "efficientnet_v2_b0..b3",
     "efficientnet_lite0..lite4",
 )
+
+
+# EfficientNets scaled down by the compound rule. Nobody published their accuracies, so they are given
+# ones that grow with the scale: which is the more accurate is all that they say.
+SCALED = tuple(f"efficientnet_phi{-8 + n / 2:g}" for n in range(12))
+
+
+def made_up(candidate):
+    """An accuracy that grows with the scale."""
+    share = 0.7 + 0.01 * SCALED.index(candidate.model)
+    return Observation(quantity="accuracy", value=share, low=share, high=share, source="published")
 
 
 def aim(bound):
@@ -60,13 +74,18 @@ def main():
     """Prints a row for each budget."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("edgese-out/bench-selection"))
+    parser.add_argument("--scaled", action="store_true")
     parser.add_argument("--target", default="onnxruntime")
     parser.add_argument("--recipe", default="fp32")
     parser.add_argument("--launches", type=int, default=6)
     parser.add_argument("--blocks", type=int, default=12)
     parser.add_argument("--min-time", type=float, default=1.0)
     args = parser.parse_args()
-    candidates = enumerated(CANDIDATES, targets=[args.target], recipes=[args.recipe])
+    if args.scaled:
+        api.published = made_up
+    candidates = enumerated(
+        SCALED if args.scaled else CANDIDATES, targets=[args.target], recipes=[args.recipe]
+    )
     order = Order(
         device="host",
         plan=MeasurePlan(

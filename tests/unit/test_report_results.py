@@ -1,6 +1,8 @@
 """The page of results of several kinds, and reading them."""
 
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import pytest
@@ -269,3 +271,51 @@ def test_a_result_that_was_changed_or_cut_is_refused(tmp_path):
     path.write_text(text.replace('"p50_ms": 5.0', '"p50_ms": 4.0'))
     with pytest.raises(StoreError, match="seal"):
         read_result(path)
+
+
+BARE = """
+import sys
+from edgese.__main__ import run
+
+class Refused:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "numpy", "sklearn", "PIL", "onnxruntime"}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Refused())
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+def test_results_are_chosen_from_and_drawn_on_the_base_install(tmp_path):
+    profiles, budget, page = (tmp_path / name for name in ("p.json", "b.toml", "page.html"))
+    told = result(
+        profile("a.tflite", 5.0, "a" * 64),
+        profile("b.tflite", 9.0, "b" * 64, model="efficientnet_lite2"),
+    )
+    profiles.write_text(told.to_json())
+    budget.write_text("[[budget]]\nlatency_p50_ms = 6.0\naccuracy = 0.7\n")
+    chosen = subprocess.run(
+        [
+            *(sys.executable, "-c", BARE, "select", "--from-results", str(profiles)),
+            *("--budget", str(budget), "--html", str(page)),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert chosen.returncode == 0, chosen.stderr
+    assert "Chosen: efficientnet_lite0, 224 px, fp32, tflite aaaaaaaa (a.tflite)" in chosen.stdout
+    assert "within the budget" in page.read_text()
+    budget.write_text("[[budget]]\nlatency_p50_ms = 1.0\n")
+    none = subprocess.run(
+        [
+            *(sys.executable, "-c", BARE, "select", "--from-results", str(profiles)),
+            *("--budget", str(budget)),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert none.returncode == 1
+    assert "None of them meets the budget." in none.stdout
