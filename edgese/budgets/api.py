@@ -19,7 +19,7 @@ from edgese.budgets.baselines import (
 from edgese.budgets.candidates import Candidate, candidates_of
 from edgese.budgets.evidence import Times
 from edgese.budgets.gating import Case, decided
-from edgese.budgets.inputs import Inputs, check_result, read_inputs, untrusted_of
+from edgese.budgets.inputs import Inputs, check_result, is_result, read_inputs, untrusted_of
 from edgese.budgets.noise import place, read_noise
 from edgese.budgets.reading import read_budget
 from edgese.budgets.regression import beside
@@ -124,7 +124,8 @@ def gate(
     then = _tried(lambda: read_baseline(baseline) if baseline else None, baseline, untrusted)
     noises = _tried(lambda: _noises(noise), noise or place(), untrusted)
     notes: list[str] = []
-    if found.results:
+    # A result that cannot be trusted is no reason to measure in its place.
+    if any(is_result(path) for path in inputs):
         untrusted += _not_vouched(found)
         candidates = candidates_of(found)
     else:

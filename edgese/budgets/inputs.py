@@ -162,9 +162,14 @@ def check_artifact(profile: Profile, path: Path) -> None:
         )
 
 
+def is_result(path: Path) -> bool:
+    """Whether a path is of a result, whatever is in it, and not of an artifact."""
+    return path.suffix == ".json" and not manifest_path(path).exists()
+
+
 def _read(path: Path) -> Record:
     """An artifact's manifest, or a result."""
-    if path.suffix != ".json" or manifest_path(path).exists():
+    if not is_result(path):
         return read_manifest(path)
     kind, remake = _kind(path)
     record = read_record(kind, path, remake=remake)
