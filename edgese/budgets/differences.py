@@ -197,7 +197,7 @@ def _profiles(one: Profile, other: Profile) -> Iterator[Change]:
                 what=what,
                 before=before,
                 after=after,
-                slower=f"it was measured with another {what}: {after} instead of {before}",
+                slower=f"it was measured with {what} {after} instead of {before}",
                 weight=weight,
             )
     for what, before, after in (

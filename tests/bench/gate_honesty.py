@@ -31,7 +31,7 @@ MODEL = "efficientnet_lite0"
 RESOLUTION = (128, 128)
 
 
-def collect(out: Path, runs: int, pause_s: float) -> None:
+def collect(out: Path, runs: int, pause_s: float, threads: int | None) -> None:
     """Measures until there are so many runs; each is written when it is done."""
     from edgese.conversion.api import convert
     from edgese.measure.api import profile
@@ -45,7 +45,7 @@ def collect(out: Path, runs: int, pause_s: float) -> None:
     kept = json.loads(out.read_text()) if out.exists() else {"runs": []}
     while len(kept["runs"]) < runs:
         began = time.time()
-        result = profile([artifact, artifact])
+        result = profile([artifact, artifact], threads=threads)
         kept["runs"].append(
             {
                 "created": result.created,
@@ -261,6 +261,7 @@ def main() -> None:
     first.add_argument("--out", type=Path, required=True)
     first.add_argument("--runs", type=int, default=40)
     first.add_argument("--pause", type=float, default=1.0)
+    first.add_argument("--threads", type=int, help="as in `edgese profile`")
     second = steps.add_parser("judge")
     second.add_argument("samples", type=Path)
     second.add_argument("--pairs", type=int, default=1000)
@@ -268,7 +269,7 @@ def main() -> None:
     second.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     if arguments.step == "collect":
-        collect(arguments.out, arguments.runs, arguments.pause)
+        collect(arguments.out, arguments.runs, arguments.pause, arguments.threads)
     else:
         judge(arguments.samples, arguments.pairs, arguments.calibration, arguments.seed)
 
