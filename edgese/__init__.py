@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from edgese.budgets.api import compare, gate, update_baseline
     from edgese.conversion.api import convert
     from edgese.diagnosis import diagnose
     from edgese.errors import EdgeseError
@@ -43,6 +44,7 @@ __all__ = [
     "agreement",
     "build",
     "classify",
+    "compare",
     "convert",
     "cost",
     "customized",
@@ -50,6 +52,7 @@ __all__ = [
     "evaluate",
     "find_model",
     "find_subject",
+    "gate",
     "inspect",
     "load_network",
     "predict",
@@ -59,6 +62,7 @@ __all__ = [
     "save_weights",
     "select",
     "train",
+    "update_baseline",
 ]
 
 _HOMES = {
@@ -69,6 +73,7 @@ _HOMES = {
     "agreement": "edgese.evaluation.comparison",
     "build": "edgese.models.builder",
     "classify": "edgese.evaluation.api",
+    "compare": "edgese.budgets.api",
     "convert": "edgese.conversion.api",
     "cost": "edgese.models.cost",
     "customized": "edgese.models.registry",
@@ -76,6 +81,7 @@ _HOMES = {
     "evaluate": "edgese.evaluation.api",
     "find_model": "edgese.models.registry",
     "find_subject": "edgese.evaluation.subjects",
+    "gate": "edgese.budgets.api",
     "inspect": "edgese.inspection.api",
     "load_network": "edgese.models.weights",
     "predict": "edgese.prediction.api",
@@ -85,6 +91,7 @@ _HOMES = {
     "save_weights": "edgese.models.weights",
     "select": "edgese.selection.api",
     "train": "edgese.training.api",
+    "update_baseline": "edgese.budgets.api",
 }
 
 

@@ -7,7 +7,7 @@ cells be judged together, each at the confidence that is left for it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, fsum, inf, log, log1p, sqrt
+from math import exp, fsum, inf, log, sqrt
 from statistics import NormalDist, fmean, variance
 from typing import Final, Protocol
 
@@ -235,11 +235,6 @@ def joined(middle: float, errors: Sequence[float], freedom: int, offset: float =
 def growth_of(value: float, baseline: float) -> Exact:
     """A growth of exact figures; 0.1 is 10 % more."""
     return Exact(value=value / baseline - 1 if baseline > 0 else (inf if value > 0 else 0.0))
-
-
-def ratio_log(slowdown: float) -> float:
-    """The logarithm of the ratio that a slowdown is."""
-    return log1p(slowdown)
 
 
 def _log(value: float) -> float:

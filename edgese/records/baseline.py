@@ -8,6 +8,9 @@ from edgese.records.measurement import DeviceInfo, MeasurePlan, Profile
 BASELINE_SCHEMA: Final = 1
 NOISE_SCHEMA: Final = 1
 
+# Runs of one calibration, if nobody says.
+NOISE_RUNS: Final = 12
+
 
 class BaselineCell(Record, frozen=True):
     """One artifact on one device.

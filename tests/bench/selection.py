@@ -27,8 +27,8 @@ CANDIDATES = (
 )
 
 
-# EfficientNets scaled down by the compound rule. Nobody published their accuracies, so they are given
-# ones that grow with the scale: which is the more accurate is all that they say.
+# EfficientNets scaled down by the compound rule. Nobody published their accuracies, so they are
+# given ones that grow with the scale: which is the more accurate is all that they say.
 SCALED = tuple(f"efficientnet_phi{-8 + n / 2:g}" for n in range(12))
 
 
