@@ -10,7 +10,7 @@ from edgese.records.artifact import Manifest
 from edgese.records.base import Record
 from edgese.records.decision import Finding, SelectionResult
 from edgese.records.evaluation import EvaluationResult
-from edgese.records.gating import GateResult
+from edgese.records.gating import Comparison, GateResult
 from edgese.records.inspection import Inspection
 from edgese.records.profile import ProfileResult
 from edgese.records.sustained import SustainedResult
@@ -40,6 +40,7 @@ KINDS: Final = (
     ),
     Kind(SelectionResult, frozenset({"decision", "rounds"}), "edgese select --out FILE"),
     Kind(GateResult, frozenset({"cells", "untrusted"}), "edgese gate --json"),
+    Kind(Comparison, frozenset({"ratio", "margin"}), "edgese compare A B --json"),
     Kind(Finding, frozenset({"asked", "candidate"}), "edgese select"),
     Kind(SustainedResult, frozenset({"curves", "ranks_first"}), "edgese profile --sustained TIME"),
     Kind(Inspection, frozenset({"delegates", "not_asked"}), "edgese inspect ARTIFACT --json"),

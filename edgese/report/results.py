@@ -9,10 +9,11 @@ from edgese.records.artifact import Manifest
 from edgese.records.base import Record
 from edgese.records.decision import Decision, Finding, SelectionResult
 from edgese.records.evaluation import Evaluation, EvaluationResult
+from edgese.records.gating import Comparison, GateResult
 from edgese.records.inspection import Inspection
 from edgese.records.profile import ProfileResult
 from edgese.records.sustained import SustainedResult
-from edgese.report import accuracy, pareto
+from edgese.report import accuracy, gating, pareto
 from edgese.report.coverage import coverage
 from edgese.report.html import sections
 from edgese.report.markup import Markup, joined, tag
@@ -42,6 +43,7 @@ def results_page(records: Sequence[Record]) -> str:
     content = joined(
         *(_selection(one) for one in selections),
         *(() if selections else (_compared(every, device) for device in profiles)),
+        gating.sections([one for one in every if isinstance(one, GateResult | Comparison)]),
         accuracy.section_of(_evaluations(every)),
         *(
             joined(

@@ -12,10 +12,12 @@ from edgese.records.artifact import WeightsInfo
 from edgese.records.budget import BudgetTable
 from edgese.records.candidate import Candidate
 from edgese.records.evaluation import Evaluation, EvaluationData, EvaluationResult, Proportion
+from edgese.records.gating import GateCell, GateResult, Untrusted
+from edgese.records.interval import Interval
 from edgese.records.measurement import Block, DeviceInfo, LatencySummary, Launch, Profile
 from edgese.records.model import Preprocessing
 from edgese.records.profile import ProfileResult
-from edgese.records.verdict import Observation
+from edgese.records.verdict import Judged, Observation
 from edgese.report import results_page
 from edgese.results import read_result
 from edgese.seals import sealed
@@ -319,3 +321,44 @@ def test_results_are_chosen_from_and_drawn_on_the_base_install(tmp_path):
     )
     assert none.returncode == 1
     assert "None of them meets the budget." in none.stdout
+
+
+def test_a_gate_is_told_with_what_decided(tmp_path):
+    limit = BudgetTable(latency_p50_ms=4.0).limits()[0]
+    cell = GateCell(
+        name="a.tflite",
+        device="host",
+        target="tflite",
+        origin="p.json",
+        judged=Judged(
+            limit=limit.name,
+            quantity=limit.quantity,
+            bound=limit.bound,
+            at_most=True,
+            verdict="misses",
+            value=5.0,
+            interval=Interval(low=4.9, high=5.1),
+            source="measured",
+            reason="6 launches",
+        ),
+    )
+    told = GateResult(
+        budget="b.toml",
+        baseline="",
+        cells=(cell,),
+        untrusted=(Untrusted(origin="x.json", message="It is cut.", hint="", exit_code=8),),
+        notes=(),
+        error_rate=0.05,
+        verdict="misses",
+        exit_code=8,
+        edgese="0.1.0",
+        created="2026-01-01T00:00:00+00:00",
+    )
+    path = tmp_path / "gate.json"
+    path.write_text(told.to_json())
+    page = results_page([read_result(path)])
+    checked(page)
+    text = re.sub(r"<[^>]+>", " ", page)
+    assert "4.9 to 5.1" in text
+    assert "6 launches" in text
+    assert "It is cut." in text
