@@ -29,7 +29,7 @@ from edgese.selection.crew import Alone, Cluster, Crew
 from edgese.selection.deciding import Aim, Known, decide, judge
 from edgese.selection.outcome import result_of
 from edgese.selection.published import published
-from edgese.selection.work import Order, check_inputs, keep, kept
+from edgese.selection.work import Order, asked, check_inputs, keep, kept
 
 Round = Literal["rows", "predictions", "artifacts", "accuracy"]
 
@@ -183,13 +183,15 @@ class _Selection:
                     spent[step.work].append(0.0)
                 else:
                     fresh.append(step)
-            works = {step.candidate: step.work for step in fresh}
+            by_candidate = {step.candidate: step for step in fresh}
             artifacts = {one: each.known.artifact for one, each in self.opened.items()}
             for found in crew.perform(fresh, self.order, artifacts, self._is_wanted):
-                work = works[found.candidate]
-                keep(found, self.order, work)
-                self._take(work, found)
-                spent[work].append(found.seconds)
+                step = by_candidate[found.candidate]
+                # A worker elsewhere has another name, and its pictures another place.
+                told = msgspec.structs.replace(found, asked=asked(step, self.order))
+                keep(told, self.order, step.work)
+                self._take(step.work, told)
+                spent[step.work].append(told.seconds)
         out = self._missing() - before
         rounds: tuple[tuple[Work, Round], ...] = (
             ("artifact", "artifacts"),

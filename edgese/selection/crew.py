@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing import get_context
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
@@ -82,7 +83,8 @@ class Cluster:
     """The workers of a Ray cluster; each does one piece of work at a time.
 
     Every node needs edgese with its runtimes, and ``ray start --resources '{"edgese_device": 1}'``
-    for each device that it measures on. Artifacts stay on the node that made them.
+    for each device that it measures on. Weights and pictures are looked for under the same absolute
+    paths on each; artifacts stay on the node that made them.
 
     Args:
         address: as ray.init takes it: "auto", "HOST:PORT" or "ray://HOST:PORT".
@@ -126,6 +128,8 @@ class Cluster:
     ) -> Iterator[Finding]:
         """See `Crew.perform`; what was begun is finished, wanted or not."""
         del wanted
+        # Workers start elsewhere, so that a relative path would be another one.
+        order = msgspec.structs.replace(order, folder=str(Path(order.folder).absolute()))
         # One task at a time on each device; a node that dies has its task done by another.
         task = self._ray.remote(_on_node).options(
             num_cpus=0, resources={RESOURCE: 1}, max_retries=2
