@@ -76,6 +76,7 @@ def tell(out: Path, on_progress: Report) -> Story:
             recipes=[RECIPE],
             targets=[target],
             weights=str(out / "trainings" / "{model}" / WEIGHTS),
+            classes=CLASSES,
         ),
         Aim(read_budget(budget).limits_on("host")),
         Order(

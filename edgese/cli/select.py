@@ -68,6 +68,9 @@ def select(
             "candidate's.  [default: none; accuracy is then the published one]"
         ),
     ] = "",
+    classes: Annotated[
+        int | None, typer.Option(min=1, help="Outputs of the classifier.  [default: each model's]")
+    ] = None,
     data: Annotated[
         str, typer.Option(help="Labelled pictures to judge accuracy on; needs weights, or --train.")
     ] = "",
@@ -168,6 +171,7 @@ def select(
             target or list(project.defaults().targets),
             gates or [],
             weights,
+            classes,
         )
         order = Order(
             device=chosen_device,
@@ -255,6 +259,7 @@ def _candidates(
     targets: list[str],
     gates: list[str],
     weights: str,
+    classes: int | None,
 ) -> "tuple[Candidate, ...]":
     from edgese.errors import ConfigError
     from edgese.selection.candidates import OWN, enumerated
@@ -274,6 +279,7 @@ def _candidates(
         targets=targets,
         gates=[OWN if text == "own" else text for text in gates],
         weights=weights,
+        classes=classes,
     )
 
 

@@ -18,6 +18,7 @@ class Candidate(Record, frozen=True, order=True):
         gates: "" are the model's own, "none" takes them out, and "gate=hard_sigmoid" or
             "reduction=8,squeeze=max" change fields of `edgese.records.model.SqueezeExcite`.
         weights: a file or "imagenet"; "" where none were named.
+        classes: of the classifier; 0 is the model's own number.
         artifact: sha256 of what was measured, where the candidate comes from results.
     """
 
@@ -27,6 +28,7 @@ class Candidate(Record, frozen=True, order=True):
     target: str
     gates: str = ""
     weights: str = ""
+    classes: int = 0
     artifact: str = ""
 
     @property

@@ -28,6 +28,7 @@ def enumerated(
     targets: Sequence[str],
     gates: Sequence[str] = (),
     weights: str = "",
+    classes: int | None = None,
 ) -> tuple[Candidate, ...]:
     """Every combination of what was named, without repetition, in the order of the asking.
 
@@ -39,6 +40,7 @@ def enumerated(
         recipes: none takes each target's default.
         gates: none leaves the model's own; see `Candidate.gates`.
         weights: "imagenet", or a file in whose name "{model}" and "{resolution}" stand for them.
+        classes: of the classifier; None for the model's own.
 
     Raises:
         ConfigError: an unknown name, an empty range, gates that cannot be, or nothing named.
@@ -72,6 +74,7 @@ def enumerated(
                     target=target,
                     gates=changed,
                     weights=_weights(one.weights or weights, spec.name, sides),
+                    classes=classes or 0,
                 )
                 spec_of(candidate)
                 found[candidate] = None
@@ -84,7 +87,11 @@ def spec_of(candidate: Candidate) -> ModelSpec:
     Raises:
         ConfigError: gates that cannot be.
     """
-    spec = customized(find_model(candidate.model), resolution=candidate.resolution)
+    spec = customized(
+        find_model(candidate.model),
+        classes=candidate.classes or None,
+        resolution=candidate.resolution,
+    )
     if candidate.gates == OWN:
         return spec
     change = _change(candidate.gates)

@@ -32,7 +32,7 @@ def published(candidate: Candidate) -> Observation | None:
         spec = find_model(candidate.model)
     except ConfigError:  # results may be of a network that has no name here
         return None
-    if candidate.gates or known_model(spec) is None:
+    if candidate.gates or candidate.classes or known_model(spec) is None:
         return None
     own = (spec.preprocessing.height, spec.preprocessing.width)
     told = table()

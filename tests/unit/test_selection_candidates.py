@@ -146,3 +146,14 @@ def test_a_published_accuracy_is_as_sure_as_its_test_set_is_large():
     assert found.low == pytest.approx(0.7472, abs=2e-4)
     assert found.high == pytest.approx(0.7548, abs=2e-4)
     assert "imagenet-1k" in found.told
+
+
+def test_a_classifier_of_ones_own_is_counted_and_has_no_published_accuracy():
+    own, ten = (
+        enumerated(["efficientnet_b0"], targets=["tflite"], classes=classes)[0]
+        for classes in (None, 10)
+    )
+    lost = [of_rows(spec_of(one), "int8")[1].low for one in (own, ten)]
+    assert lost[0] - lost[1] == 990 * 1280
+    assert published(own) is not None
+    assert published(ten) is None
