@@ -472,7 +472,7 @@ def test_the_command_needs_neither_torch_nor_numpy(written, place):
 
 
 def test_the_command_answers_in_half_a_second(written, baseline, noise, place):
-    """Of a processor's time; a slow machine shows in the bare interpreter's start."""
+    """Of a processor's time on a quiet machine, where the help takes 0.13 s of it."""
 
     def seconds(*command):
         taken = []
@@ -485,9 +485,9 @@ def test_the_command_answers_in_half_a_second(written, baseline, noise, place):
         return statistics.median(taken)
 
     files = [str(written()), "--baseline", str(baseline), "--noise", str(noise)]
-    allowance = max(0.0, seconds("-c", "") - 0.03) * 8
+    slowness = max(1.0, seconds("-m", "edgese", "--help") / 0.13)
     asked = seconds("-m", "edgese", "gate", *files, "--budget", "budget.toml")
-    assert asked < 0.5 + allowance
+    assert asked < 0.5 * slowness
 
 
 def _lists(value):
