@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from edgese.budgets.evidence import Evidence, Exact
 from edgese.records.budget import Limit
-from edgese.records.verdict import Judged, Observation, ObservationSource, Verdict
+from edgese.records.verdict import Judged, ObservationSource, Verdict
 
 # Of a wrong verdict anywhere among cells that are judged together, at most.
 ERROR_RATE: Final = 0.05
@@ -54,33 +54,6 @@ def verdict_of(limit: Limit, low: float | None, high: float | None) -> Verdict:
     if best is not None and _beyond(limit, best):
         return "misses"
     return "meets" if worst is not None and not _beyond(limit, worst) else "unclear"
-
-
-def judged(limit: Limit, observations: Sequence[Observation]) -> Judged:
-    """A limit held against observations whose intervals are made already.
-
-    The most trustworthy one that the budget accepts decides. Of one that it does not accept,
-    nothing follows.
-    """
-    known = sorted(
-        (one for one in observations if one.quantity == limit.quantity),
-        key=lambda one: TRUST.index(one.source),
-    )
-    accepted = [one for one in known if one.source in limit.sources]
-    if not accepted:
-        found = known[0].source if known else "not known"
-        return _unclear(Cell(limit, None, reason=f"{limit.quantity} is {found}, {accepts(limit)}."))
-    first = accepted[0]
-    return Judged(
-        limit=limit.name,
-        quantity=limit.quantity,
-        bound=limit.bound,
-        at_most=limit.at_most,
-        verdict=verdict_of(limit, first.low, first.high),
-        value=first.value,
-        source=first.source,
-        reason=first.told,
-    )
 
 
 def judged_together(cells: Sequence[Cell], error_rate: float = ERROR_RATE) -> tuple[Judged, ...]:

@@ -67,7 +67,8 @@ def update(
     sample and a seal; with --keep also the artifacts, so that the gate can measure old and new in
     turns, on whatever machine it runs.
     """
-    from edgese.budgets.api import Measuring, update_baseline
+    from edgese.budgets.api import update_baseline
+    from edgese.budgets.measuring import Measuring
     from edgese.cli import ui
     from edgese.store import writable_file
 

@@ -55,8 +55,8 @@ def compare(
     latencies has a 95 % interval over launches, never over single inferences, which are not
     independent. With pictures, McNemar's exact test says whether one answers better.
     """
-    from edgese.budgets.api import Measuring
     from edgese.budgets.api import compare as run
+    from edgese.budgets.measuring import Measuring
     from edgese.cli import ui
     from edgese.store import writable_file, write_record
 

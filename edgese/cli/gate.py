@@ -86,8 +86,8 @@ def gate(
     trusted: a baseline that is missing, results that were cut, another device, artifact or input
     size. None of these is a pass.
     """
-    from edgese.budgets.api import Measuring
     from edgese.budgets.api import gate as run
+    from edgese.budgets.measuring import Measuring
     from edgese.cli import ui
     from edgese.store import writable_file, write_record
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgese.errors import ConfigError
 
 if TYPE_CHECKING:
-    from edgese.budgets.api import Measuring
+    from edgese.budgets.measuring import Measuring
     from edgese.cli.ui import Bars
     from edgese.records.baseline import Noise
 
@@ -29,7 +29,7 @@ def calibrate(
         Others as `edgese.budgets.noise.calibrated`.
     """
     from edgese.budgets import noise
-    from edgese.budgets.api import measured
+    from edgese.budgets.measuring import measured
     from edgese.store import writable_file
 
     if len(artifacts) != 1:

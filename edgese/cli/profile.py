@@ -134,7 +134,7 @@ def profile(
     board is not there, its emulated class is counted and its latency predicted, and both say so;
     --require-device refuses that.
     """
-    from edgese.budgets.api import Measuring
+    from edgese.budgets.measuring import Measuring
     from edgese.cli import ui
     from edgese.cli.noise import calibrate
     from edgese.cli.profiles import show_result

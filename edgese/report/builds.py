@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Final
-from urllib.parse import quote
 
 from edgese.records.gating import GateCell, GateResult
 from edgese.records.verdict import Judged
@@ -214,6 +213,8 @@ def _told(quantity: str) -> Callable[[float], str]:
 def _sarif_result(
     rule: str, level: str, text: str, origin: str, fingerprint: str
 ) -> dict[str, object]:
+    from urllib.parse import quote
+
     place = {
         "physicalLocation": {
             "artifactLocation": {"uri": quote(origin or "edgese.toml")},

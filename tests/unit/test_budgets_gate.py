@@ -1,7 +1,9 @@
 """The gate on files: what passes, what does not, and that nothing passes by being broken."""
 
 import json
+import os
 import random
+import statistics
 import subprocess
 import sys
 from xml.etree import ElementTree as ET
@@ -467,6 +469,25 @@ def test_the_command_needs_neither_torch_nor_numpy(written, place):
     )
     assert outcome.stdout.splitlines()[-1] == "0 []"
     assert "passed: 2 meets" in outcome.stdout
+
+
+def test_the_command_answers_in_half_a_second(written, baseline, noise, place):
+    """Of a processor's time on a quiet machine, where the help takes 0.13 s of it."""
+
+    def seconds(*command):
+        taken = []
+        for _ in range(5):
+            before = os.times()
+            subprocess.run([sys.executable, *command], capture_output=True, check=True, cwd=place)
+            after = os.times()
+            user = after.children_user - before.children_user
+            taken.append(user + after.children_system - before.children_system)
+        return statistics.median(taken)
+
+    files = [str(written()), "--baseline", str(baseline), "--noise", str(noise)]
+    slowness = max(1.0, seconds("-m", "edgese", "--help") / 0.13)
+    asked = seconds("-m", "edgese", "gate", *files, "--budget", "budget.toml")
+    assert asked < 0.5 * slowness
 
 
 def _lists(value):

@@ -7,12 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgese.budgets.evidence import Exact, Paired, Proportion, Times, Unknown, over_launches
-from edgese.budgets.judging import Cell, judged, judged_together
+from edgese.budgets.judging import Cell, judged_together, verdict_of
 from edgese.budgets.reading import read_budget
 from edgese.errors import ConfigError, InputError
 from edgese.measure.statistics import student_p, student_quantile
 from edgese.records.budget import BudgetTable, Limit
-from edgese.records.verdict import Observation
 from edgese.statistics import paired_difference
 
 
@@ -90,21 +89,13 @@ def test_a_table_may_stand_in_the_projects_file(tmp_path, monkeypatch):
 
 
 def test_the_interval_decides_and_not_the_guess():
-    figure = {"quantity": "latency_p50_ms", "value": 10.0, "source": "measured"}
-    seen = [
-        judged(limit(bound), [Observation(low=9.0, high=11.0, **figure)]).verdict
-        for bound in (8.9, 9.0, 10.5, 11.0)
-    ]
+    seen = [verdict_of(limit(bound), 9.0, 11.0) for bound in (8.9, 9.0, 10.5, 11.0)]
     assert seen == ["misses", "unclear", "unclear", "meets"]
 
 
-def test_a_source_that_the_budget_does_not_accept_shows_nothing():
-    figure = Observation(
-        quantity="latency_p50_ms", value=1.0, low=0.9, high=1.1, source="predicted"
-    )
-    told = judged(limit(10.0), [figure])
-    assert (told.verdict, told.value) == ("unclear", None)
-    assert "predicted" in told.reason
+def test_an_end_that_is_not_known_meets_nothing():
+    assert verdict_of(limit(10.0), 1.0, None) == "unclear"
+    assert verdict_of(limit(10.0), 11.0, None) == "misses"
 
 
 def test_what_has_no_known_spread_neither_meets_nor_misses():
