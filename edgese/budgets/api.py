@@ -20,7 +20,7 @@ from edgese.budgets.measuring import DEFAULT, Measuring, Now, measured, measured
 from edgese.budgets.noise import place, read_noise
 from edgese.budgets.reading import read_budget
 from edgese.budgets.regression import beside
-from edgese.errors import ConfigError, EdgeseError, InputError, MeasurementError, StoreError
+from edgese.errors import ConfigError, EdgeseError, MeasurementError, StoreError
 from edgese.records.baseline import Baseline, NoiseFile
 from edgese.records.evaluation import Agreement
 from edgese.records.gating import Comparison, GateResult, Untrusted
@@ -118,10 +118,7 @@ def update_baseline(
         InputError, StoreError: an input or the baseline that is there cannot be trusted.
         Others as `edgese.measure.api.profile`.
     """
-    found = read_inputs(inputs)
-    if found.untrusted:
-        first = found.untrusted[0]
-        raise InputError(first.message, hint=first.hint)
+    found = read_inputs(inputs, strict=True)
     if found.evaluations or found.inspections:
         raise ConfigError(
             "A baseline is made of what was measured.", hint="Name artifacts or profiles alone."

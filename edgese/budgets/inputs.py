@@ -49,13 +49,22 @@ class Inputs(NamedTuple):
     untrusted: tuple[Untrusted, ...]
 
 
-def read_inputs(paths: Sequence[Path]) -> Inputs:
-    """Reads result files and artifacts, in any order; what cannot be trusted is told apart."""
+def read_inputs(paths: Sequence[Path], *, strict: bool = False) -> Inputs:
+    """Reads result files and artifacts, in any order; what cannot be trusted is told apart.
+
+    Args:
+        strict: raises instead.
+
+    Raises:
+        EdgeseError: with ``strict``, of the first input that cannot be trusted.
+    """
     results, evaluations, inspections, artifacts, untrusted = [], [], [], [], []
     for path in paths:
         try:
             found = _read(path)
         except EdgeseError as error:
+            if strict:
+                raise
             untrusted.append(untrusted_of(path, error))
             continue
         if isinstance(found, ProfileResult):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from edgese.budgets.differences import Side
 from edgese.budgets.inputs import name_of, read_inputs
-from edgese.errors import ConfigError, EdgeseError, InputError, StoreError
+from edgese.errors import ConfigError, EdgeseError
 from edgese.store import read_manifest
 
 
@@ -15,10 +15,7 @@ def side_of(path: Path) -> Side:
         ConfigError: a result of several artifacts, or of none.
         InputError, StoreError: it cannot be read, or is not what it says.
     """
-    found = read_inputs([path])
-    for one in found.untrusted:
-        kind = StoreError if one.exit_code == StoreError.exit_code else InputError
-        raise kind(one.message, hint=one.hint)
+    found = read_inputs([path], strict=True)
     for artifact, manifest in found.artifacts:
         return Side(str(artifact), manifest)
     profiles = [profile for _, result in found.results for profile in result.profiles]

@@ -62,7 +62,8 @@ def compare(
 
     if out is not None:
         writable_file(out)
-    with ui.bars([]) as show:
+    # Evaluating loads runtimes, and they print.
+    with ui.quiet_libraries(), ui.bars([]) as show:
         result = run(
             first,
             second,
