@@ -216,7 +216,7 @@ def _trained(candidate: Candidate, order: Order, *, progress: Progress) -> Path:
         classes=candidate.classes or None,
         train=order.train_data or None,
         epochs=order.epochs,
-        out=Path(order.folder, _ARTIFACTS, _slug(candidate)),
+        out=Path(order.folder, _ARTIFACTS, *_slug(candidate)),
         progress=progress,
     )
     return _converted(candidate, order, program=made.program, report=progress)
@@ -272,6 +272,8 @@ def _converted(
 
     integer = bool(recipe) and catalog.recipe(recipe).is_integer
     random = weights == RANDOM
+    # A spec that was changed does not tell its resolution and its classes in its name.
+    named = not random or bool(candidate.weights or candidate.gates)
     (row,) = convert(
         program or (_like_its_weights(candidate) if random else _subject(candidate)),
         [candidate.target],
@@ -280,7 +282,7 @@ def _converted(
         resolution=None if program else candidate.resolution,
         classes=None if program else candidate.classes or None,
         data=(EMBEDDED if random else order.calibration) if integer else None,
-        out=Path(order.folder, _ARTIFACTS, *(() if random else (_slug(candidate),))),
+        out=Path(order.folder, _ARTIFACTS, *(_slug(candidate) if named else ())),
         progress=_reporting(report),
     )
     if not row.artifact:
@@ -304,10 +306,10 @@ def _network(candidate: Candidate) -> dict[str, Any]:
     return spec_of(candidate).to_dict()
 
 
-def _slug(candidate: Candidate) -> str:
-    """A folder for artifacts of named weights, whose names do not tell which."""
+def _slug(candidate: Candidate) -> tuple[str]:
+    """A folder for artifacts whose names do not tell everything of them."""
     told = msgspec.json.encode(candidate)
-    return hashlib.sha256(told).hexdigest()[:12]
+    return (hashlib.sha256(told).hexdigest()[:12],)
 
 
 def _reporting(progress: Progress) -> Report:
