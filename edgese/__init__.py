@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from edgese.budgets.api import compare, gate, update_baseline
     from edgese.conversion.api import convert
     from edgese.diagnosis import diagnose
     from edgese.errors import EdgeseError
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from edgese.quantization.api import quantize
     from edgese.records.artifact import TargetOptions
     from edgese.records.model import ModelSpec, Preprocessing
+    from edgese.selection.api import select
     from edgese.training.api import train
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "agreement",
     "build",
     "classify",
+    "compare",
     "convert",
     "cost",
     "customized",
@@ -49,6 +52,7 @@ __all__ = [
     "evaluate",
     "find_model",
     "find_subject",
+    "gate",
     "inspect",
     "load_network",
     "predict",
@@ -56,7 +60,9 @@ __all__ = [
     "quantize",
     "resolve_weights",
     "save_weights",
+    "select",
     "train",
+    "update_baseline",
 ]
 
 _HOMES = {
@@ -67,6 +73,7 @@ _HOMES = {
     "agreement": "edgese.evaluation.comparison",
     "build": "edgese.models.builder",
     "classify": "edgese.evaluation.api",
+    "compare": "edgese.budgets.api",
     "convert": "edgese.conversion.api",
     "cost": "edgese.models.cost",
     "customized": "edgese.models.registry",
@@ -74,6 +81,7 @@ _HOMES = {
     "evaluate": "edgese.evaluation.api",
     "find_model": "edgese.models.registry",
     "find_subject": "edgese.evaluation.subjects",
+    "gate": "edgese.budgets.api",
     "inspect": "edgese.inspection.api",
     "load_network": "edgese.models.weights",
     "predict": "edgese.prediction.api",
@@ -81,7 +89,9 @@ _HOMES = {
     "quantize": "edgese.quantization.api",
     "resolve_weights": "edgese.models.weights",
     "save_weights": "edgese.models.weights",
+    "select": "edgese.selection.api",
     "train": "edgese.training.api",
+    "update_baseline": "edgese.budgets.api",
 }
 
 

@@ -15,6 +15,7 @@ from edgese.quantization import api as quantization
 from edgese.quantization.pictures import EMBEDDED
 from edgese.records.artifact import ConversionOutcome
 from edgese.records.demonstration import Demonstration, Recognized
+from edgese.story import tell
 from edgese.targets import target_module
 
 MODEL: Final = "efficientnet_lite0"
@@ -33,6 +34,8 @@ def demonstrate(
     out: Path, on_progress: Callable[[str, str, float], None] = lambda *_: None
 ) -> Demonstration:
     """Converts EfficientNet-Lite0 to all targets in fp32 and int8, classifies and measures.
+
+    Then trains three variants on embedded pictures and chooses one, see `edgese.story`.
 
     The int8 program is calibrated on crops of the two photographs that are classified: enough to
     see it work, and no statement about its accuracy.
@@ -82,6 +85,7 @@ def demonstrate(
             )
             for pair in timed
         ),
+        story=tell(out, on_progress),
     )
 
 

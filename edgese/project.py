@@ -8,6 +8,7 @@ import msgspec
 
 from edgese.errors import ConfigError, InputError
 from edgese.records.base import Record
+from edgese.records.budget import BudgetTable
 
 FILE: Final = "edgese.toml"
 
@@ -33,10 +34,12 @@ class ProjectFile(Record, frozen=True):
 
     Attributes:
         addresses: of boards, by their names in the catalogue: "user@host" or ssh's name for one.
+        budget: what `edgese.budgets` judges by; a single table may be written ``[budget]``.
     """
 
     project: Defaults = Defaults()
     addresses: dict[str, str] = msgspec.field(default_factory=dict)
+    budget: tuple[BudgetTable, ...] | BudgetTable = ()
 
 
 @cache

@@ -68,3 +68,41 @@ def mcnemar(only_first: int, only_second: int) -> float:
         term = term * (n - i) // (i + 1)
         tail += term
     return min(1.0, 2 * tail / (1 << n))
+
+
+def paired_difference(
+    both: int, only_first: int, only_second: int, neither: int, confidence: float = 0.95
+) -> Interval:
+    """The interval of how much larger the first of two shares of the same pictures is.
+
+    Source: Newcombe, "Improved confidence intervals for the difference between binomial proportions
+    based on paired data", Statistics in Medicine 17 (1998), method 10.
+
+    Args:
+        both: pictures that both classify correctly; ``neither``: that none does.
+        only_first, only_second: pictures that one alone classifies correctly.
+
+    Raises:
+        InputError: a count is negative, or there is no picture.
+    """
+    counts = (both, only_first, only_second, neither)
+    n = sum(counts)
+    if min(counts) < 0 or n == 0:
+        raise InputError(f"The counts {counts} were given.", hint="Check the counts.")
+    first, second = both + only_first, both + only_second
+    one, other = wilson(first, n, confidence), wilson(second, n, confidence)
+    margins = first * (n - first) * second * (n - second)
+    product = float(both * neither - only_first * only_second)
+    if product > 0:  # corrected for continuity
+        product = max(product - n / 2, 0.0)
+    phi = product / sqrt(margins) if margins else 0.0
+    below, above = first / n - one.low, one.high - first / n
+    other_below, other_above = second / n - other.low, other.high - second / n
+    middle = (only_first - only_second) / n
+    left = below**2 - 2 * phi * below * other_above + other_above**2
+    right = other_below**2 - 2 * phi * other_below * above + above**2
+    return Interval(
+        low=middle - sqrt(max(left, 0.0)),
+        high=middle + sqrt(max(right, 0.0)),
+        confidence=confidence,
+    )

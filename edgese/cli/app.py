@@ -6,20 +6,26 @@ import typer
 
 from edgese import __version__
 from edgese.cli import (
+    baseline,
     bundle,
     cache,
+    compare,
     convert,
     demo,
     devices,
+    diff,
     doctor,
     emulator,
     evaluate,
+    gate,
     importing,
     inspect,
     models,
     predict,
     profile,
     quantize,
+    report,
+    select,
     train,
 )
 
@@ -62,6 +68,12 @@ app.command("profile", epilog=profile.EXAMPLE)(profile.profile)
 app.command("bundle", epilog=bundle.EXAMPLE)(bundle.bundle)
 app.command("import", epilog=importing.EXAMPLE)(importing.import_results)
 app.command("devices", epilog=devices.EXAMPLE)(devices.devices)
+app.command("select", epilog=select.EXAMPLE)(select.select)
+app.command("report", epilog=report.EXAMPLE)(report.report)
+app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
+app.command("gate", epilog=gate.EXAMPLE)(gate.gate)
+app.add_typer(baseline.app, name="baseline")
+app.command("diff", epilog=diff.EXAMPLE)(diff.diff)
 app.command("predict", epilog=predict.EXAMPLE)(predict.predict)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command("demo", epilog=demo.EXAMPLE)(demo.demo)

@@ -1,9 +1,12 @@
 """``edgese demo``."""
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+
+if TYPE_CHECKING:
+    from edgese.records.demonstration import Story
 
 EXAMPLE: Final = "Example: edgese demo --out edgese-out/demo"
 
@@ -17,7 +20,9 @@ def demo(
     EfficientNet-Lite0 with its ImageNet weights becomes an artifact for each of the four targets,
     in fp32, and from one quantized program in int8, each verified beside PyTorch; every runtime
     classifies two photographs; int8 is timed beside fp32. The calibration pictures are crops of
-    these two photographs, which says nothing of accuracy: `edgese evaluate` does.
+    these two photographs, which says nothing of accuracy: `edgese evaluate` does. Last, three
+    variants are trained on handwritten digits, quantized and measured, one is chosen under a
+    budget, and a page is written.
     """
     from edgese.cli import ui
     from edgese.cli.convert import show_outcomes
@@ -46,3 +51,18 @@ def demo(
     )
     for pair in shown.profiles:
         show_result(pair)
+    _show_story(shown.story)
+
+
+def _show_story(story: "Story") -> None:
+    """Which of three trained variants fits a budget, and where to read more."""
+    from edgese.cli import ui
+    from edgese.cli.select import show_selection
+
+    ui.echo("Which variant fits a budget? Trained on scikit-learn's handwritten digits, int8:")
+    ui.table(
+        ("trained", "top-1 in PyTorch"),
+        [(name, ui.percent(share, 2)) for name, share in story.trainings.items()],
+    )
+    show_selection(story.selection)
+    ui.echo(f"All of it on one page: {story.page}")

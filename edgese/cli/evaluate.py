@@ -63,6 +63,7 @@ def evaluate(
     from edgese.evaluation.comparison import agreement
     from edgese.evaluation.subjects import Subject, find_subject, is_artifact
     from edgese.records.evaluation import EvaluationResult
+    from edgese.seals import sealed
     from edgese.store import writable_file, write_record
 
     if data is None:
@@ -105,12 +106,14 @@ def evaluate(
             )
 
         evaluations = [evaluated(index, subject) for index, subject in enumerate(found)]
-    result = EvaluationResult(
-        evaluations=tuple(evaluations),
-        agreements=tuple(
-            agreement(evaluations[0], other, (logits[0], of))
-            for other, of in zip(evaluations[1:], logits[1:], strict=True)
-        ),
+    result = sealed(
+        EvaluationResult(
+            evaluations=tuple(evaluations),
+            agreements=tuple(
+                agreement(evaluations[0], other, (logits[0], of))
+                for other, of in zip(evaluations[1:], logits[1:], strict=True)
+            ),
+        )
     )
     if out is not None:
         write_record(result, out)

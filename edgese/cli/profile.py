@@ -1,14 +1,19 @@
 """``edgese profile``."""
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from edgese import project
 from edgese.cli.parsing import resolution_of, seconds_of
 from edgese.cli.plan_options import Blocks, Launches, MinRuns, MinTime
+from edgese.errors import ConfigError
+from edgese.records.baseline import NOISE_RUNS
 from edgese.records.measurement import GROUP, MeasurePlan
+
+if TYPE_CHECKING:
+    from edgese.records.baseline import Noise
 
 _PLAN: Final = MeasurePlan(threads=0)
 
@@ -101,6 +106,20 @@ def profile(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the groups that --out lacks.")
     ] = False,
+    calibrate_noise: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate-noise",
+            help="Measure one artifact again and again: how far the device is off from itself.",
+        ),
+    ] = False,
+    runs: Annotated[int, typer.Option(help="With --calibrate-noise: how often.")] = NOISE_RUNS,
+    noise: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --calibrate-noise: where to keep it.  [default: noise.json of the project]"
+        ),
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Also write a page with figures here.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -115,7 +134,9 @@ def profile(
     board is not there, its emulated class is counted and its latency predicted, and both say so;
     --require-device refuses that.
     """
+    from edgese.budgets.measuring import Measuring
     from edgese.cli import ui
+    from edgese.cli.noise import calibrate
     from edgese.cli.profiles import show_result
     from edgese.devices import Reach
     from edgese.measure import api
@@ -126,6 +147,8 @@ def profile(
     for file in (out, html):
         if file is not None:
             writable_file(file)
+    others = (out, html, runner, sustained, resume or None, operators or None)
+    _check_noise(calibrate_noise, noise, [one for one in others if one is not None])
     seconds = None if sustained is None else seconds_of(sustained)
     named = subjects or [project.subject(None)]
     with ui.bars([]) as show:
@@ -139,6 +162,20 @@ def profile(
             out=project.out(),
             progress=show,
         )
+        if calibrate_noise:
+            how = Measuring(
+                serial=serial,
+                adb_server=adb_server,
+                address=address,
+                threads=threads,
+                launches=launches,
+                blocks=blocks,
+                min_runs=min_runs,
+                min_time_s=min_time,
+            )
+            found = calibrate(artifacts, device, how, runs=runs, place=noise, show=show)
+            _told_noise(*found, json=json)
+            return
         result = api.profile(
             artifacts,
             device=device,
@@ -168,3 +205,28 @@ def profile(
         show_result(result)
     if result.failures:
         raise typer.Exit(min(failure.exit_code for failure in result.failures))
+
+
+def _check_noise(calibrating: bool, noise: Path | None, others: list[object]) -> None:
+    """Refuses what would be read and have no effect."""
+    if calibrating and others:
+        raise ConfigError(
+            "--calibrate-noise measures one artifact again and again, and nothing else.",
+            hint="Leave --out, --html, --runner, --sustained, --operators and --resume out; "
+            "--noise says where it is kept.",
+        )
+    if noise is not None and not calibrating:
+        raise ConfigError(
+            "--noise says where --calibrate-noise keeps what it finds.",
+            hint="Give both, or neither; `edgese gate --noise` reads it.",
+        )
+
+
+def _told_noise(noise: "Noise", path: Path, *, json: bool) -> None:
+    from edgese.cli import ui
+    from edgese.cli.noise import show_noise
+
+    if json:
+        ui.echo_json(noise)
+    else:
+        show_noise(noise, path)

@@ -41,7 +41,8 @@ def train(
     recipe: Annotated[
         str,
         typer.Option(
-            help="senet, efficientnet, efficientnetv2, finetune, cifar, digits, qat, or one in "
+            help="digits-efficientnet, senet, efficientnet, efficientnetv2, finetune, cifar, "
+            "digits, qat, or one in "
             "calibration/training beside your edgese.toml."
         ),
     ] = "finetune",

@@ -22,6 +22,7 @@ from edgese.records.device import DeviceFacts
 from edgese.records.measurement import GROUP, MeasurePlan
 from edgese.records.profile import ProfileResult
 from edgese.records.sustained import SustainedResult
+from edgese.seals import sealed
 from edgese.store import write_record
 
 _DEFAULTS: Final = MeasurePlan(threads=0)
@@ -107,23 +108,27 @@ def profile(
         name, facts = device, catalog.device_facts(device)
         if facts.transport in ("qemu", "vela"):
             _check_computed(facts, runner, more)
-            return _computed(artifacts, facts, threads or 1, timeout_s, progress)
+            return sealed(_computed(artifacts, facts, threads or 1, timeout_s, progress))
         try:
             place = find_device(device, reach._replace(threads=threads or reach.threads))
         except (DeviceAbsent, MissingDependency) as error:
             if require_device or runner is not None or more.needs_device:
                 raise
-            return stand_ins(
-                artifacts, facts, error, threads=threads, timeout_s=timeout_s, progress=progress
+            return sealed(
+                stand_ins(
+                    artifacts, facts, error, threads=threads, timeout_s=timeout_s, progress=progress
+                )
             )
     if runner is not None:
-        return by_program(
-            artifacts, place, runner, delegate, plan, name or place.info().name, progress
+        return sealed(
+            by_program(
+                artifacts, place, runner, delegate, plan, name or place.info().name, progress
+            )
         )
     found = swept(
         artifacts, place, plan, name=name, size=group, out=out, resume=resume, progress=progress
     )
-    return _with_more(found, artifacts, place, threads, more, progress)
+    return sealed(_with_more(found, artifacts, place, threads, more, progress))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -187,6 +187,7 @@ def extended(result: ProfileResult, measured: ProfileResult) -> ProfileResult:
         before=result.before or measured.before,
         after=measured.after,
         created=_now(),
+        seal="",
         complete=done == len(sweep.groups),
         sweep=msgspec.structs.replace(sweep, done=done),
     )

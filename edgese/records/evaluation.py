@@ -145,8 +145,13 @@ class Agreement(Record, frozen=True):
 
 
 class EvaluationResult(Record, frozen=True):
-    """What ``edgese evaluate`` leaves; each further subject is held against the first."""
+    """What ``edgese evaluate`` leaves; each further subject is held against the first.
+
+    Attributes:
+        seal: see `edgese.seals`.
+    """
 
     evaluations: tuple[Evaluation, ...]
     agreements: tuple[Agreement, ...]
+    seal: str = ""
     schema: int = EVALUATION_SCHEMA

@@ -87,6 +87,7 @@ class ProfileResult(Record, frozen=True):
         sustained: how latency went on without a pause, where it was asked for.
         before, after: a phone or a board around the measurement.
         complete: False while groups of a sweep are missing.
+        seal: see `edgese.seals`; "" while groups are missing.
         sweep: where artifacts were measured in groups. The baseline has a profile for each group,
             as in "a.tflite (group 2)", and ratios are told against the one of the same group.
     """
@@ -110,4 +111,5 @@ class ProfileResult(Record, frozen=True):
     after: PhoneState | None = None
     complete: bool = True
     sweep: Sweep | None = None
+    seal: str = ""
     schema: int = PROFILE_SCHEMA

@@ -5,12 +5,9 @@ printed, and read on a phone, by day and by night.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Final
 
 from edgese.records.emulation import Emulation
 from edgese.records.estimate import Estimate
-from edgese.records.measurement import Source
 from edgese.records.operators_time import OperatorTimes
 from edgese.records.prediction import Prediction
 from edgese.records.profile import ProfileResult
@@ -18,11 +15,8 @@ from edgese.records.sustained import SustainedResult
 from edgese.report import curves, elsewhere, figures, operators, provenance
 from edgese.report.chart import shortened
 from edgese.report.markup import Markup, joined, tag
+from edgese.report.shell import document, section
 from edgese.report.tables import table
-
-STYLE: Final = Path(__file__).with_name("page.css")
-# The page may use its own styles and nothing else, whatever an artifact is called.
-_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def profile_page(
@@ -41,6 +35,28 @@ def profile_page(
         emulations, predictions, estimates, operators: beside those that the result holds itself.
         sustained: where the result holds none.
     """
+    body = sections(
+        result,
+        emulations=emulations,
+        predictions=predictions,
+        estimates=estimates,
+        operators=operators,
+        sustained=sustained,
+    )
+    sustained = sustained or (result.sustained if result else None)
+    return document(_title(result, sustained), joined(_heading(result, sustained), body))
+
+
+def sections(
+    result: ProfileResult | None,
+    *,
+    emulations: Sequence[Emulation] = (),
+    predictions: Sequence[Prediction] = (),
+    estimates: Sequence[Estimate] = (),
+    operators: Sequence[OperatorTimes] = (),
+    sustained: SustainedResult | None = None,
+) -> Markup:
+    """Everything below the page's heading; arguments as of `profile_page`."""
     if result is not None:
         emulations = (*result.emulations, *emulations)
         predictions = (*result.predictions, *predictions)
@@ -48,8 +64,7 @@ def profile_page(
         operators = (*result.operators, *operators)
         sustained = sustained or result.sustained
     named = _names(result, emulations, estimates, operators, sustained)
-    content = joined(
-        _heading(result, sustained),
+    return joined(
         *_notices(result),
         *(_measured(result, named) if result and result.profiles else ()),
         _programs(result, named),
@@ -66,17 +81,6 @@ def profile_page(
             estimates=estimates,
         ),
     )
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", _title(result, sustained)),
-        # A style sheet is not escaped in HTML, and ours holds nothing of an artifact.
-        tag("style", Markup(STYLE.read_text(encoding="utf-8"))),
-    )
-    return f"<!doctype html>\n{tag('html', head, tag('body', content), lang='en')}\n"
 
 
 def _names(
@@ -100,19 +104,6 @@ def _names(
         for one in group
     }
     return dict(zip(labels, shortened(list(labels)), strict=True))
-
-
-def _section(title: str, source: Source | None, caption: str, *content: str | None) -> Markup:
-    return tag(
-        "section",
-        tag(
-            "header",
-            tag("h2", title),
-            tag("span", source, class_=f"source {source}") if source else None,
-        ),
-        tag("p", caption, class_="quiet") if caption else None,
-        *content,
-    )
 
 
 def _title(result: ProfileResult | None, sustained: SustainedResult | None) -> str:
@@ -165,7 +156,7 @@ def _programs(result: ProfileResult | None, named: dict[str, str]) -> Markup | N
     def told(value: float | None, unit: str = "ms") -> str:
         return "" if value is None else f"{value:.2f} {unit}"
 
-    return _section(
+    return section(
         "The runtimes' own programs",
         "measured",
         "Warm-up, input and what is timed are each program's own choice.",
@@ -201,7 +192,7 @@ def _measured(result: ProfileResult, named: dict[str, str]) -> tuple[Markup | No
     source = profiles[0].source
     few = f"{profiles[0].threads} {'thread' if profiles[0].threads == 1 else 'threads'}"
     return (
-        _section(
+        section(
             "Latency",
             source,
             f"The shape is the distribution of all counted inferences with {few}; the strokes are "
@@ -209,7 +200,7 @@ def _measured(result: ProfileResult, named: dict[str, str]) -> tuple[Markup | No
             figures.latency(profiles, names),
             provenance.latency_table(profiles, names),
         ),
-        _section(
+        section(
             "Time beside the baseline",
             source,
             "Below 1 is faster. The line is the interval over launches "
@@ -219,7 +210,7 @@ def _measured(result: ProfileResult, named: dict[str, str]) -> tuple[Markup | No
         )
         if result.ratios
         else None,
-        _section(
+        section(
             "What to know",
             source,
             "",
@@ -236,7 +227,7 @@ def _measured(result: ProfileResult, named: dict[str, str]) -> tuple[Markup | No
         if any(profile.cautions for profile in profiles)
         else None,
         _drift(result, named),
-        _section(
+        section(
             "Memory",
             source,
             "Resident at the peak: grey is the runtime before it loads the artifact, colour what "
@@ -251,7 +242,7 @@ def _drift(result: ProfileResult, named: dict[str, str]) -> Markup | None:
     sampled = [profile for profile in result.profiles if profile.launches]
     if not sampled:
         return None
-    return _section(
+    return section(
         "Over the time of the job",
         sampled[0].source,
         "Medians of blocks beside the artifact's own p50. Upright lines are new processes.",
@@ -262,7 +253,7 @@ def _drift(result: ProfileResult, named: dict[str, str]) -> Markup | None:
 def _operators(found: Sequence[OperatorTimes], named: dict[str, str]) -> Markup | None:
     if not found:
         return None
-    return _section(
+    return section(
         "Operators",
         found[0].source,
         "Share of one inference by kind of operator, as the runtime itself records it.",
@@ -299,7 +290,7 @@ def _sustained(result: SustainedResult | None, named: dict[str, str]) -> Markup 
         for curve, name in zip(result.curves, names, strict=True)
         for caution in curve.cautions
     ]
-    return _section(
+    return section(
         "Without a pause",
         result.curves[0].source,
         f"Each artifact ran alone for {result.seconds:g} s in windows of {result.window_s:g} s. "
@@ -349,7 +340,7 @@ def _elsewhere(
         ),
     ]
     return joined(
-        _section(
+        section(
             "Instructions",
             "emulated",
             "Of one inference on an emulated processor: a count, not a time.",
@@ -358,7 +349,7 @@ def _elsewhere(
         )
         if emulations
         else None,
-        _section(
+        section(
             "Expected latency",
             "predicted",
             "From published measurements of other networks or devices. Nothing was run.",
@@ -377,7 +368,7 @@ def _elsewhere(
         )
         if predictions
         else None,
-        _section(
+        section(
             "Compiler's estimate",
             "estimated",
             "The accelerator alone, as its vendor's compiler computes it. Nothing was run.",
@@ -395,7 +386,7 @@ def _failures(result: ProfileResult | None, sustained: SustainedResult | None) -
     ]
     if not failures:
         return None
-    return _section(
+    return section(
         "Not measured",
         None,
         "",

@@ -117,12 +117,14 @@ def rows(content: Iterable[str], scale: Scale, unit: str) -> Markup:
     return tag("div", *content, axis, class_="rows")
 
 
-def panel(title: str, plot: str, x: Scale, y: Scale, *, x_unit: str, y_unit: str) -> Markup:
+def panel(
+    title: str, plot: str, x: Scale, y: Scale, *, x_unit: str, y_unit: str, most_y: int = 4
+) -> Markup:
     """One of several small figures with axes of its own."""
     return tag(
         "div",
-        tag("h4", title),
-        tag("div", axis_y(y, y_unit), plot, class_="framed"),
+        tag("h4", title) if title else None,
+        tag("div", axis_y(y, y_unit, most_y), plot, class_="framed"),
         axis_x(x, x_unit),
         class_="panel",
     )

@@ -46,10 +46,11 @@ def test_every_built_in_recipe_can_be_read_and_says_where_it_comes_from(name):
     assert recipe.sources
 
 
-def test_there_are_seven_built_in_recipes():
+def test_there_are_eight_built_in_recipes():
     assert catalog.training_recipe_names() == (
         "cifar",
         "digits",
+        "digits-efficientnet",
         "efficientnet",
         "efficientnetv2",
         "finetune",

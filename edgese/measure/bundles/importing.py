@@ -26,6 +26,7 @@ from edgese.records.device import DeviceFacts
 from edgese.records.phone import PhoneState
 from edgese.records.profile import ProfileResult
 from edgese.records.recognition import recognised
+from edgese.seals import sealed
 
 _END: Final = re.compile(rb'\{"end": "([0-9a-f]{64})"\}\n')
 _AGAIN: Final = "Fetch it again; it may have been cut off on its way."
@@ -123,7 +124,8 @@ def imported(results: BundleResults, contents: BundleContents, path: Path) -> Pr
         after=after,
         created=datetime.fromisoformat(results.ended),
     )
-    return msgspec.structs.replace(result, notes=_notes(contents, results, before, after))
+    notes = _notes(contents, results, before, after)
+    return sealed(msgspec.structs.replace(result, notes=notes))
 
 
 def _notes(

@@ -1,0 +1,179 @@
+"""What there is to judge: artifacts on devices, and what is known of each; pure."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from edgese.budgets.inputs import Inputs, name_of
+from edgese.records.artifact import OperatorReport
+from edgese.records.emulation import Emulation
+from edgese.records.estimate import Estimate
+from edgese.records.evaluation import Evaluation
+from edgese.records.inspection import DelegateReport, Inspection
+from edgese.records.measurement import MeasurePlan, Profile
+from edgese.records.prediction import Prediction
+from edgese.records.profile import ProfileResult, ProgramProfile
+from edgese.records.sustained import SustainedCurve
+
+
+class Candidate(NamedTuple):
+    """One artifact on one device, and what is known of it.
+
+    Attributes:
+        name: of the artifact's file; of a prediction, the model's.
+        origin: the file that it was read from.
+        device: as it was asked for when it was profiled.
+        sha256: of the artifact; "" of a prediction, which is of a network.
+        trained: None of a prediction.
+        absence: why nothing was measured; "" where it was.
+        plan: that ``profile`` was measured with.
+        beside: the baseline's artifact, where it was measured in the same job.
+    """
+
+    name: str
+    origin: str
+    device: str
+    target: str
+    resolution: tuple[int, int]
+    sha256: str
+    trained: bool | None
+    recipe: str
+    model: str
+    absence: str = ""
+    plan: MeasurePlan | None = None
+    profile: Profile | None = None
+    beside: Profile | None = None
+    program: ProgramProfile | None = None
+    curve: SustainedCurve | None = None
+    emulation: Emulation | None = None
+    estimate: Estimate | None = None
+    prediction: Prediction | None = None
+    operators: OperatorReport | None = None
+    delegate: DelegateReport | None = None
+    evaluation: Evaluation | None = None
+    reference: Evaluation | None = None
+
+
+def candidates_of(inputs: Inputs) -> tuple[Candidate, ...]:
+    """Everything in the results that can be judged, in an order that is not the files'."""
+    found = [
+        _described(candidate, inputs)
+        for path, result in inputs.results
+        for candidate in _of_result(path, result)
+    ]
+    return tuple(sorted(found, key=lambda one: (one.name, one.device, one.target, one.origin)))
+
+
+def _of_result(path: Path, result: ProfileResult) -> Iterator[Candidate]:
+    curves = {
+        curve.sha256: curve
+        for curve in (result.sustained.curves if result.sustained else ())
+        if curve.complete
+    }
+    for profile in result.profiles:
+        bare = _bare(path, result, profile)
+        yield bare._replace(plan=result.plan, profile=profile, curve=curves.get(profile.sha256))
+    for program in result.programs:
+        yield _bare(path, result, program)._replace(program=program)
+    for estimate in result.estimates:
+        yield _bare(path, result, estimate)._replace(estimate=estimate)
+    predictions = list(result.predictions)
+    for emulation in result.emulations:
+        # Where a device is absent, both stand in for it, and are of one artifact.
+        of = [one for one in predictions if _same_network(one, emulation)]
+        if of:
+            predictions.remove(of[0])
+        yield _bare(path, result, emulation)._replace(
+            emulation=emulation, prediction=of[0] if of else None
+        )
+    for one in predictions:
+        yield Candidate(
+            name=one.model,
+            origin=str(path),
+            device=one.device,
+            target=one.target,
+            resolution=one.resolution,
+            sha256="",
+            trained=None,
+            recipe=one.precision,
+            model=one.model,
+            absence=result.absence,
+            prediction=one,
+        )
+
+
+def _bare(
+    path: Path, result: ProfileResult, one: Profile | ProgramProfile | Estimate | Emulation
+) -> Candidate:
+    return Candidate(
+        name=name_of(one.label),
+        origin=str(path),
+        device=result.device,
+        target=one.target,
+        resolution=one.resolution,
+        sha256=one.sha256,
+        trained=one.trained,
+        recipe=one.recipe,
+        model=one.model,
+        absence=result.absence,
+    )
+
+
+def _same_network(prediction: Prediction, emulation: Emulation) -> bool:
+    return (prediction.model, prediction.target, prediction.resolution) == (
+        emulation.model,
+        emulation.target,
+        emulation.resolution,
+    )
+
+
+def _described(candidate: Candidate, inputs: Inputs) -> Candidate:
+    """With what other files say of the very same artifact."""
+    if not candidate.sha256:
+        return candidate
+    sha256 = candidate.sha256
+    manifests = (one for _, one in inputs.artifacts if one.sha256 == sha256)
+    manifest = next(manifests, None)
+    evaluation, reference = _evaluated(sha256, inputs)
+    return candidate._replace(
+        operators=manifest.operators if manifest else None,
+        delegate=_delegate(candidate, inputs.inspections),
+        evaluation=evaluation,
+        reference=reference,
+    )
+
+
+def _delegate(candidate: Candidate, inspections: Sequence[Inspection]) -> DelegateReport | None:
+    """What the delegate that it ran on takes."""
+    wanted = candidate.profile.delegate if candidate.profile else ""
+    reports = [
+        report
+        for inspection in inspections
+        if inspection.sha256 == candidate.sha256
+        for report in inspection.delegates
+    ]
+    return next((one for one in reports if not wanted or one.delegate == wanted), None)
+
+
+def _evaluated(sha256: str, inputs: Inputs) -> tuple[Evaluation | None, Evaluation | None]:
+    """The evaluation of an artifact, and that of its network in fp32 on the same pictures."""
+    every = [one for _, result in inputs.evaluations for one in result.evaluations]
+    own = sorted(
+        (one for one in every if one.artifact_sha256 == sha256), key=lambda one: one.created
+    )
+    if not own:
+        return None, None
+    found = own[-1]
+    references = sorted(
+        (
+            one
+            for one in every
+            if one.recipe == "fp32"
+            and one.model == found.model
+            and one.data.sha256 == found.data.sha256
+            and one.artifact_sha256 != sha256
+        ),
+        # PyTorch itself before an artifact of it.
+        key=lambda one: (one.target != "pytorch", one.target, one.created),
+    )
+    return found, references[0] if references else None

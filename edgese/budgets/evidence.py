@@ -1,0 +1,245 @@
+"""What is known of a figure and how it spreads: intervals at any confidence, and p-values; pure.
+
+Figures that spread are compared with a bound by the p-value of just that bound, two-sided, so that
+an interval holds the bound exactly where its p-value is above 1 - confidence. That lets several
+cells be judged together, each at the confidence that is left for it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp, fsum, inf, log, sqrt
+from statistics import NormalDist, fmean, variance
+from typing import Final, Protocol
+
+from edgese.measure.statistics import student_p, student_quantile
+from edgese.records.interval import Interval
+from edgese.statistics import paired_difference, wilson
+
+# A slowdown that is to be seen is seen in so many of 100 cases.
+POWER: Final = 0.95
+
+
+class Evidence(Protocol):
+    """A figure, and how far it may be from the truth."""
+
+    @property
+    def value(self) -> float:
+        """The best guess."""
+
+    def interval(self, confidence: float) -> Interval | None:
+        """Where the truth lies; None where it is not known how the figure spreads."""
+
+    def p_value(self, bound: float) -> float | None:
+        """That the truth is just ``bound``; None where the figure is exact or its spread unknown.
+
+        An exact figure has an interval, of no width.
+        """
+
+    def smallest_seen(self, bound: float, confidence: float) -> float | None:
+        """The least truth above ``bound`` that is seen to be so in `POWER` of all cases."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exact:
+    """A figure that was read or counted."""
+
+    value: float
+
+    def interval(self, confidence: float) -> Interval:
+        """Of no width."""
+        return Interval(low=self.value, high=self.value, confidence=confidence)
+
+    def p_value(self, bound: float) -> None:
+        """There is nothing to test."""
+        del bound
+
+    def smallest_seen(self, bound: float, confidence: float) -> None:
+        """Anything above the bound is seen."""
+        del bound, confidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unknown:
+    """A figure of which nobody knows how far it may be off: it can neither meet nor miss."""
+
+    value: float
+
+    def interval(self, confidence: float) -> None:
+        """Not known."""
+        del confidence
+
+    def p_value(self, bound: float) -> None:
+        """Not known."""
+        del bound
+
+    def smallest_seen(self, bound: float, confidence: float) -> None:
+        """Not known."""
+        del bound, confidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """A figure whose interval was made elsewhere, at one confidence, as those of predictions."""
+
+    value: float
+    low: float
+    high: float
+
+    def interval(self, confidence: float) -> Interval:
+        """The one that there is, whatever was asked."""
+        del confidence
+        return Interval(low=self.low, high=self.high, confidence=0.9)
+
+    def p_value(self, bound: float) -> None:
+        """Not known."""
+        del bound
+
+    def smallest_seen(self, bound: float, confidence: float) -> None:
+        """Not known."""
+        del bound, confidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Times:
+    """A time, or a ratio of two, whose logarithm spreads like Student's t.
+
+    Attributes:
+        middle: natural logarithm of the figure.
+        error: standard error of it.
+        freedom: degrees of freedom of that error.
+        offset: added to the figure: -1 makes a growth of a ratio.
+    """
+
+    middle: float
+    error: float
+    freedom: int
+    offset: float = 0.0
+
+    @property
+    def value(self) -> float:
+        """The figure itself."""
+        return exp(self.middle) + self.offset
+
+    def interval(self, confidence: float) -> Interval:
+        """Student's, of the logarithm."""
+        reach = student_quantile((1 + confidence) / 2, self.freedom) * self.error
+        return Interval(
+            low=exp(self.middle - reach) + self.offset,
+            high=exp(self.middle + reach) + self.offset,
+            confidence=confidence,
+        )
+
+    def p_value(self, bound: float) -> float:
+        """Student's test, two-sided."""
+        away = self.middle - _log(bound - self.offset)
+        if self.error == 0:
+            return 1.0 if away == 0 else 0.0
+        return student_p(away / self.error, self.freedom)
+
+    def smallest_seen(self, bound: float, confidence: float) -> float:
+        """The bound, and both quantiles of the error beyond it."""
+        reach = student_quantile((1 + confidence) / 2, self.freedom)
+        reach += student_quantile(POWER, self.freedom)
+        return exp(_log(bound - self.offset) + reach * self.error) + self.offset
+
+
+def over_launches(times: Sequence[float]) -> Times | Unknown:
+    """One figure of each launch: their geometric mean, with Student's error over launches.
+
+    One launch says nothing of how launches differ.
+    """
+    if len(times) < 2:
+        return Unknown(value=times[0])
+    logs = sorted(map(log, times))
+    return Times(middle=fmean(logs), error=sqrt(variance(logs) / len(logs)), freedom=len(logs) - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proportion:
+    """A share of pictures, with Wilson's interval."""
+
+    count: int
+    of: int
+
+    @property
+    def value(self) -> float:
+        """The share."""
+        return self.count / self.of
+
+    def interval(self, confidence: float) -> Interval:
+        """Wilson's."""
+        return wilson(self.count, self.of, confidence)
+
+    def p_value(self, bound: float) -> float:
+        """The score test, which Wilson's interval is the inverse of."""
+        spread = sqrt(bound * (1 - bound) / self.of)
+        if spread == 0:
+            return 1.0 if self.value == bound else 0.0
+        return _two_sided((self.value - bound) / spread)
+
+    def smallest_seen(self, bound: float, confidence: float) -> None:
+        """Not told: a floor is not approached from above."""
+        del bound, confidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paired:
+    """How much lower a share is than another one on the same pictures.
+
+    Attributes:
+        both, only_first, only_second, neither: pictures that are classified correctly by whom.
+    """
+
+    both: int
+    only_first: int
+    only_second: int
+    neither: int
+
+    @property
+    def value(self) -> float:
+        """Share of the first less that of the second."""
+        total = self.both + self.only_first + self.only_second + self.neither
+        return (self.only_first - self.only_second) / total
+
+    def interval(self, confidence: float) -> Interval:
+        """Newcombe's."""
+        return paired_difference(
+            self.both, self.only_first, self.only_second, self.neither, confidence
+        )
+
+    def p_value(self, bound: float) -> float:
+        """One less the confidence at which the interval just reaches the bound, by bisection."""
+        low, high = 0.0, 1 - 1e-12
+        for _ in range(60):
+            middle = (low + high) / 2
+            found = self.interval(middle) if middle > 0 else None
+            inside = found is not None and found.low <= bound <= found.high
+            low, high = (low, middle) if inside else (middle, high)
+        return 1 - high
+
+    def smallest_seen(self, bound: float, confidence: float) -> None:
+        """Not told: it hangs on how many pictures differ."""
+        del bound, confidence
+
+
+def joined(middle: float, errors: Sequence[float], freedom: int, offset: float = 0.0) -> Times:
+    """A figure that is off by several independent errors, judged by one's degrees of freedom."""
+    return Times(
+        middle=middle,
+        error=sqrt(fsum(error * error for error in errors)),
+        freedom=freedom,
+        offset=offset,
+    )
+
+
+def growth_of(value: float, baseline: float) -> Exact:
+    """A growth of exact figures; 0.1 is 10 % more."""
+    return Exact(value=value / baseline - 1 if baseline > 0 else (inf if value > 0 else 0.0))
+
+
+def _log(value: float) -> float:
+    return log(value) if value > 0 else -inf
+
+
+def _two_sided(score: float) -> float:
+    return 2 * (1 - NormalDist().cdf(abs(score)))

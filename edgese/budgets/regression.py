@@ -1,0 +1,128 @@
+"""How much slower an artifact is than its baseline, and how sure that is; pure.
+
+Measured beside each other, both suffered the same machine, and the error is that of launches. From
+two files, the machine itself was another one at another time: how far it is off from itself is
+what `edgese profile --calibrate-noise` measures, and nothing in the two files can tell it.
+"""
+
+from collections.abc import Sequence
+from itertools import chain
+from math import exp, fsum, log, sqrt
+from statistics import fmean, median, variance
+
+from edgese.budgets.evidence import Times, joined, over_launches
+from edgese.measure.statistics import paired_logarithms
+from edgese.measure.summary import block_medians_ms
+from edgese.records.baseline import Noise, NoiseFile
+from edgese.records.measurement import DeviceInfo, Launch, MeasurePlan, Profile
+
+# With fewer runs Student's factor is above 2.5, and a spread of three is hardly one.
+FEWEST_RUNS = 6
+
+
+def level(launches: Sequence[Launch]) -> float:
+    """The latency of a run in ms: the median over its launches of their blocks' medians' median.
+
+    A launch that a busy machine disturbed does not move it.
+    """
+    return median(median(block_medians_ms(launch.blocks)) for launch in launches)
+
+
+def beside(candidate: Profile, baseline: Profile) -> Times:
+    """The slowdown of two profiles of one interleaved job, as a share: 0.1 is 10 % slower."""
+    times, base = (
+        [block_medians_ms(launch.blocks) for launch in profile.launches]
+        for profile in (candidate, baseline)
+    )
+    logs = sorted(paired_logarithms(times, base))
+    return Times(
+        middle=fmean(logs),
+        error=sqrt(variance(logs) / len(logs)),
+        freedom=len(logs) - 1,
+        offset=-1.0,
+    )
+
+
+def from_files(candidate: Profile, baseline: Profile, noise: Noise) -> Times:
+    """The slowdown of two profiles of different runs, as a share.
+
+    The error of each is what runs of one artifact differ by; more, where its own launches do.
+    """
+    runs, freedom = spread(noise)
+    errors = [
+        max(runs, _own_error(candidate.launches)),
+        max(runs, _own_error(baseline.launches)),
+    ]
+    return joined(
+        log(level(candidate.launches) / level(baseline.launches)), errors, freedom, offset=-1.0
+    )
+
+
+def spread(noise: Noise) -> tuple[float, int]:
+    """The standard deviation of a run's logarithm, and its degrees of freedom."""
+    logs = sorted(map(log, noise.levels_ms))
+    middle = fmean(logs)
+    freedom = len(logs) - 1
+    return sqrt(fsum(sorted((x - middle) ** 2 for x in logs)) / freedom), freedom
+
+
+def slowdown_seen(noise: Noise, bound: float, confidence: float = 0.95) -> float:
+    """The least slowdown beyond ``bound`` that two files show in 95 of 100 cases."""
+    runs, freedom = spread(noise)
+    return joined(0.0, [runs, runs], freedom, offset=-1.0).smallest_seen(bound, confidence)
+
+
+def same_machine(one: DeviceInfo, other: DeviceInfo) -> bool:
+    """Whether two descriptions are of the same kind of machine.
+
+    A kernel or a governor may change, and the measuring shows what follows from it; another
+    processor is another device.
+    """
+    return _identity(one) == _identity(other)
+
+
+def noise_for(noises: NoiseFile | None, profile: Profile, plan: MeasurePlan) -> Noise | None:
+    """The noise of the device, runtime and thread count of a profile, for runs like its own.
+
+    Of several artifacts that of the very same one counts, else that which spreads most.
+    """
+    fitting = [
+        noise
+        for noise in (noises.noises if noises else ())
+        if same_machine(noise.device, profile.device)
+        and (noise.target, noise.delegate, noise.threads)
+        == (profile.target, profile.delegate, profile.threads)
+        and like(noise.plan, plan)
+        and len(noise.levels_ms) >= FEWEST_RUNS
+    ]
+    own = [noise for noise in fitting if noise.sha256 == profile.sha256]
+    return max(own or fitting, key=lambda noise: spread(noise)[0], default=None)
+
+
+def like(one: MeasurePlan, other: MeasurePlan) -> bool:
+    """Whether two plans give runs that spread alike."""
+    keys = ("threads", "launches", "blocks", "min_runs", "min_time_s")
+    return all(getattr(one, key) == getattr(other, key) for key in keys)
+
+
+def describe(noise: Noise) -> str:
+    """How far runs of one artifact differ, in words."""
+    runs, _ = spread(noise)
+    return f"runs of one artifact differ by {100 * (exp(runs) - 1):.1f} % on this device"
+
+
+def inferences(profile: Profile) -> int:
+    """Counted inferences of a profile."""
+    return sum(
+        len(block.samples_ns)
+        for block in chain.from_iterable(one.blocks for one in profile.launches)
+    )
+
+
+def _own_error(launches: Sequence[Launch]) -> float:
+    evidence = over_launches([median(block_medians_ms(one.blocks)) for one in launches])
+    return evidence.error if isinstance(evidence, Times) else 0.0
+
+
+def _identity(info: DeviceInfo) -> tuple[object, ...]:
+    return (info.name, info.cpu, info.architecture, info.cores)

@@ -1,0 +1,168 @@
+"""Which candidate is chosen, why not the others, and what is known of each."""
+
+from typing import Literal
+
+from edgese.records.artifact import Manifest
+from edgese.records.base import Record
+from edgese.records.budget import Limit
+from edgese.records.candidate import Candidate
+from edgese.records.evaluation import Evaluation
+from edgese.records.profile import ProfileResult
+from edgese.records.verdict import Observation, Verdict
+
+SELECTION_SCHEMA = 1
+FINDING_SCHEMA = 1
+
+Ranking = Literal["accuracy", "mnasnet"]
+State = Literal["chosen", "meets", "misses", "unclear", "cannot win", "failed"]
+
+
+class LimitStanding(Record, frozen=True):
+    """One limit of the budget, held against what is known of one candidate.
+
+    Attributes:
+        verdict: "unclear" where the interval holds the bound, or nothing that the budget accepts is
+            known.
+        low, high: what it was judged by; None where nothing is known or it has no end.
+        source: of that; "" where nothing is known.
+        excess: how far the pessimistic end is beyond the bound, as a factor; 1.2 is 20 % too much,
+            and 1 or less meets it. None where nothing is known.
+    """
+
+    limit: Limit
+    verdict: Verdict
+    low: float | None = None
+    high: float | None = None
+    source: str = ""
+    excess: float | None = None
+
+
+class Standing(Record, frozen=True):
+    """A candidate and how it stands.
+
+    Attributes:
+        state: "cannot win": nothing more was spent on it, since whatever else it is like, another
+            one is better.
+        reason: of the state, as a sentence; "" of what is chosen.
+        merit: what candidates are ranked by: accuracy, or MnasNet's reward.
+        figures: of one quantity, the most trustworthy first.
+        artifact: path of its file, where one was made.
+    """
+
+    candidate: Candidate
+    state: State
+    reason: str
+    figures: tuple[Observation, ...]
+    judged: tuple[LimitStanding, ...]
+    merit: float | None
+    artifact: str = ""
+
+    @property
+    def label(self) -> str:
+        """See `Candidate.label`."""
+        return self.candidate.label
+
+    def figure(self, quantity: str) -> Observation | None:
+        """The most trustworthy that is known of a quantity."""
+        return next((one for one in self.figures if one.quantity == quantity), None)
+
+
+class Relaxation(Record, frozen=True):
+    """A limit that a candidate does not meet, and the bound that it would meet."""
+
+    limit: Limit
+    needed: float
+
+
+class NearMiss(Record, frozen=True):
+    """A candidate that misses little.
+
+    Attributes:
+        excess: the largest of all limits, see `LimitStanding.excess`.
+        relax: what would have to change for it to be chosen.
+    """
+
+    label: str
+    excess: float
+    relax: tuple[Relaxation, ...]
+
+
+class Decision(Record, frozen=True):
+    """What comes out of candidates and a budget.
+
+    Attributes:
+        chosen: label of the winner; "" where none meets the budget.
+        runners_up: labels of the others that meet it, the best first.
+        nearest: where none meets it: those that are nearest to it, the nearest first.
+        missing: what is not known of any candidate, so that no one can meet the budget.
+    """
+
+    chosen: str
+    ranking: Ranking
+    standings: tuple[Standing, ...]
+    runners_up: tuple[str, ...] = ()
+    nearest: tuple[NearMiss, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+class Spent(Record, frozen=True):
+    """What a round of the selection did.
+
+    Attributes:
+        looked_at: candidates that it said something of.
+        ruled_out: of them.
+        resumed: of them, answered from what an earlier run left.
+    """
+
+    round: Literal["rows", "predictions", "artifacts", "accuracy"]
+    looked_at: int
+    ruled_out: int
+    seconds: float
+    resumed: int = 0
+
+
+class Finding(Record, frozen=True):
+    """What one piece of work on one candidate found; kept in a file of its own.
+
+    Attributes:
+        asked: hash of everything that the answer depends on.
+        error: why there is none, with its exit code.
+        seconds: that it took.
+        worker: node of a cluster that did it, and has the artifact; "" is this machine.
+    """
+
+    asked: str
+    candidate: Candidate
+    artifact: str = ""
+    manifest: Manifest | None = None
+    profile: ProfileResult | None = None
+    evaluation: Evaluation | None = None
+    error: str = ""
+    hint: str = ""
+    exit_code: int = 0
+    seconds: float = 0.0
+    worker: str = ""
+    schema: int = FINDING_SCHEMA
+
+
+class SelectionResult(Record, frozen=True):
+    """What ``edgese select`` leaves.
+
+    Attributes:
+        device: as in ``--device``; of results, as they tell.
+        budget: where it was read.
+        findings: what was made and measured for it.
+        notes: what could not be had, and why.
+    """
+
+    decision: Decision
+    device: str
+    budget: str
+    limits: tuple[Limit, ...]
+    rounds: tuple[Spent, ...]
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+    seconds: float
+    edgese: str
+    created: str
+    schema: int = SELECTION_SCHEMA

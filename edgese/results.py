@@ -1,0 +1,80 @@
+"""Reads result files of any kind: what a file is, its keys say."""
+
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from edgese.errors import InputError
+from edgese.records.artifact import Manifest
+from edgese.records.base import Record
+from edgese.records.decision import Finding, SelectionResult
+from edgese.records.evaluation import EvaluationResult
+from edgese.records.gating import Comparison, GateResult
+from edgese.records.inspection import Inspection
+from edgese.records.profile import ProfileResult
+from edgese.records.sustained import SustainedResult
+from edgese.seals import check_seal
+from edgese.store import read_record
+
+
+class Kind(NamedTuple):
+    """A kind of result.
+
+    Attributes:
+        keys: that a file of it has, and no file of another kind.
+        remake: the command that leaves it.
+    """
+
+    record: type[Record]
+    keys: frozenset[str]
+    remake: str
+
+
+KINDS: Final = (
+    Kind(ProfileResult, frozenset({"device", "profiles"}), "edgese profile ARTIFACT --out FILE"),
+    Kind(
+        EvaluationResult,
+        frozenset({"evaluations", "agreements"}),
+        "edgese evaluate ARTIFACT --out FILE",
+    ),
+    Kind(SelectionResult, frozenset({"decision", "rounds"}), "edgese select --out FILE"),
+    Kind(GateResult, frozenset({"cells", "untrusted"}), "edgese gate --json"),
+    Kind(Comparison, frozenset({"ratio", "margin"}), "edgese compare A B --json"),
+    Kind(Finding, frozenset({"asked", "candidate"}), "edgese select"),
+    Kind(SustainedResult, frozenset({"curves", "ranks_first"}), "edgese profile --sustained TIME"),
+    Kind(Inspection, frozenset({"delegates", "not_asked"}), "edgese inspect ARTIFACT --json"),
+    Kind(Manifest, frozenset({"interface", "parity"}), "edgese convert MODEL --target TARGET"),
+)
+
+
+def read_result(path: Path) -> Record:
+    """The result in a file, as a record of its kind.
+
+    Raises:
+        InputError: it is missing, not JSON, truncated, or no result of edgese.
+        StoreError: it was written by an older or a newer edgese.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}.",
+            hint="Name files that --out or --json left.",
+        ) from error
+    try:
+        keys = msgspec.json.decode(text, type=dict[str, msgspec.Raw]).keys()
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} is no readable result: {error}.", hint="It may be truncated; make it again."
+        ) from error
+    for kind in KINDS:
+        if kind.keys <= keys:
+            record = read_record(kind.record, path, remake=kind.remake)
+            if getattr(record, "seal", ""):
+                check_seal(record, path, kind.remake)
+            return record
+    raise InputError(
+        f"{path} is no result of edgese: it has the keys {', '.join(sorted(keys)[:6])}.",
+        hint="Name files of `edgese profile`, `evaluate`, `select` or `inspect`.",
+    )

@@ -1,0 +1,1 @@
+"""Chooses the variant that meets a budget, and says why not the others."""

@@ -1,0 +1,262 @@
+"""Which candidate is chosen of what is known; pure."""
+
+from collections.abc import Sequence
+from math import inf
+from typing import Final, NamedTuple
+
+from edgese.budgets.judging import TRUST
+from edgese.records.budget import Limit
+from edgese.records.candidate import Candidate
+from edgese.records.decision import (
+    Decision,
+    LimitStanding,
+    NearMiss,
+    Ranking,
+    Relaxation,
+    Standing,
+    State,
+)
+from edgese.records.verdict import Observation
+from edgese.selection.limits import held
+
+LATENCY: Final = "latency_p50_ms"
+ACCURACY: Final = "accuracy"
+SIZE: Final = "size_bytes"
+MOST_NEAR: Final = 3
+# Accuracies that count; nothing else says what a candidate is worth.
+ACCURACIES: Final = ("evaluated", "published")
+# MnasNet's alpha and beta: twice the latency is worth 5 % of the accuracy.
+EXPONENT: Final = -0.07
+
+
+class Known(NamedTuple):
+    """A candidate and all that is known of it.
+
+    Attributes:
+        failed: why it can be no candidate any more.
+        artifact: path of its file.
+    """
+
+    candidate: Candidate
+    figures: tuple[Observation, ...] = ()
+    failed: str = ""
+    artifact: str = ""
+
+
+class Aim(NamedTuple):
+    """What is to be chosen for.
+
+    Attributes:
+        target_ms: latency that MnasNet's reward is told against.
+        exponent: of the latency in it, below 0.
+    """
+
+    limits: tuple[Limit, ...]
+    ranking: Ranking = "accuracy"
+    target_ms: float = 0.0
+    exponent: float = EXPONENT
+
+
+class Key(NamedTuple):
+    """How good a candidate is; the larger one is chosen."""
+
+    merit: float
+    speed: float
+    smallness: float
+
+
+def decide(
+    known: Sequence[Known], aim: Aim, *, spared: frozenset[Candidate] = frozenset()
+) -> Decision:
+    """The best candidate whose every limit is met at the pessimistic end.
+
+    Ties go to the faster, then to the smaller, then to the first by name. Where none meets the
+    budget, those that miss by least are told, with the bounds that they would meet.
+
+    Args:
+        spared: candidates on which nothing more was spent, since they cannot win.
+    """
+    ordered = sorted(known, key=lambda one: one.candidate)
+    verdicts = {one.candidate: judge(one, aim) for one in ordered}
+    meeting = [
+        one
+        for one in ordered
+        if not one.failed
+        and merit(one, aim) is not None
+        and all(each.verdict == "meets" for each in verdicts[one.candidate])
+    ]
+    # Sorting is stable, so that of equals the first by name stays first.
+    meeting.sort(key=lambda one: key(one, aim), reverse=True)
+    best = meeting[0] if meeting else None
+    standings = tuple(
+        _standing(one, verdicts[one.candidate], best, aim, spared=one.candidate in spared)
+        for one in ordered
+    )
+    return Decision(
+        chosen=best.candidate.label if best else "",
+        ranking=aim.ranking,
+        standings=standings,
+        runners_up=tuple(one.candidate.label for one in meeting[1:]),
+        nearest=() if best else _nearest(standings),
+        missing=() if best else _missing(standings),
+    )
+
+
+def judge(known: Known, aim: Aim) -> tuple[LimitStanding, ...]:
+    """Every limit held against a candidate."""
+    return tuple(held(limit, known.figures) for limit in limits_of(known.candidate, aim))
+
+
+def limits_of(candidate: Candidate, aim: Aim) -> tuple[Limit, ...]:
+    """The limits that hold for a candidate: those of all targets, and those of its own."""
+    return tuple(one for one in aim.limits if one.target in ("", candidate.target))
+
+
+def figure(known: Known, quantity: str, sources: Sequence[str] = TRUST) -> Observation | None:
+    """The most trustworthy figure of a quantity."""
+    found = [one for one in known.figures if one.quantity == quantity and one.source in sources]
+    return min(found, key=lambda one: TRUST.index(one.source), default=None)
+
+
+def merit(known: Known, aim: Aim) -> float | None:
+    """Accuracy, or MnasNet's reward; None where it is not known.
+
+    Source: Tan et al., "MnasNet", arXiv:1807.11626, equation 2 with alpha = beta = ``exponent``.
+    """
+    accuracy = figure(known, ACCURACY, ACCURACIES)
+    if accuracy is None or aim.ranking == "accuracy":
+        return accuracy.value if accuracy else None
+    latency = figure(known, LATENCY, _accepted(aim))
+    return None if latency is None else accuracy.value * _factor(latency.value, aim)
+
+
+def key(known: Known, aim: Aim) -> Key:
+    """How good a candidate of which everything is known is."""
+    latency = figure(known, LATENCY, _accepted(aim))
+    size = figure(known, SIZE, ("read",))
+    return Key(
+        merit(known, aim) or 0.0,
+        -latency.value if latency else -inf,
+        -size.value if size else -inf,
+    )
+
+
+def hope(known: Known, aim: Aim) -> Key:
+    """How good a candidate can turn out at most, as far as is known."""
+    accuracy = figure(known, ACCURACY, ACCURACIES)
+    latency = figure(known, LATENCY)
+    size = figure(known, SIZE)
+    share = accuracy.value if accuracy else 1.0
+    least = 0.0
+    if latency is not None:
+        # What is settled counts as it is.
+        least = latency.value if latency.source in _accepted(aim) else latency.low
+    reward = share if aim.ranking == "accuracy" else share * _factor(least, aim)
+    return Key(reward, -least, -size.low if size else 0.0)
+
+
+def _accepted(aim: Aim) -> tuple[str, ...]:
+    """Sources that a latency is taken from: what the limits on it accept, else what is measured."""
+    sources = {
+        source for limit in aim.limits if limit.quantity == LATENCY for source in limit.sources
+    }
+    return tuple(one for one in TRUST if one in (sources or {"measured"}))
+
+
+def _factor(latency_ms: float, aim: Aim) -> float:
+    return (latency_ms / aim.target_ms) ** aim.exponent if latency_ms > 0 else inf
+
+
+def _standing(
+    one: Known, verdicts: tuple[LimitStanding, ...], best: Known | None, aim: Aim, *, spared: bool
+) -> Standing:
+    state, reason = _state(one, verdicts, best, aim, spared=spared)
+    return Standing(
+        candidate=one.candidate,
+        state=state,
+        reason=reason,
+        figures=tuple(sorted(one.figures, key=lambda each: TRUST.index(each.source))),
+        judged=verdicts,
+        merit=merit(one, aim),
+        artifact=one.artifact,
+    )
+
+
+def _state(
+    one: Known, verdicts: tuple[LimitStanding, ...], best: Known | None, aim: Aim, *, spared: bool
+) -> tuple[State, str]:
+    if one is best:
+        return "chosen", ""
+    if one.failed:
+        return "failed", one.failed
+    if missed := [each for each in verdicts if each.verdict == "misses"]:
+        return "misses", "; ".join(map(in_words, missed))
+    if spared and best is not None:
+        return "cannot win", f"{best.candidate.label} is at least as good, whatever this one takes."
+    reasons = [in_words(each) for each in verdicts if each.verdict == "unclear"]
+    if merit(one, aim) is None:
+        reasons.append("no accuracy is known: nobody published one of it, and none was evaluated")
+    return ("unclear", "; ".join(reasons)) if reasons else ("meets", _behind(one, best, aim))
+
+
+def _behind(one: Known, best: Known | None, aim: Aim) -> str:
+    if best is None:
+        return ""
+    mine, other = key(one, aim), key(best, aim)
+    noun = "accurate" if aim.ranking == "accuracy" else "rewarded"
+    if mine.merit < other.merit:
+        return f"Less {noun} than what is chosen."
+    return "As accurate as what is chosen, and slower or larger."
+
+
+def in_words(one: LimitStanding) -> str:
+    """A limit that is not met, as a clause."""
+    name, bound = one.limit.quantity, one.limit.bound
+    if one.low is None:
+        return f"{name} is not known from {' or '.join(one.limit.sources)} figures"
+    high = "" if one.high is None else f"{one.high:.4g}"
+    told = f"{one.low:.4g}" if high == f"{one.low:.4g}" else f"{one.low:.4g} to {high or 'more'}"
+    return f"{name} is {told} ({one.source}), the bound {bound:g}"
+
+
+def _nearest(standings: Sequence[Standing]) -> tuple[NearMiss, ...]:
+    """Those that miss by least; what is known of all its limits comes first."""
+    found = []
+    for one in standings:
+        if one.state == "failed" or one.merit is None:
+            continue
+        missed = [each for each in one.judged if each.verdict != "meets"]
+        told = [each for each in missed if each.excess is not None]
+        if not told:
+            continue
+        worst = max(each.excess or 0.0 for each in told)
+        unseen = len(missed) - len(told) + sum(each.source in _UNSEEN for each in told)
+        near = NearMiss(
+            label=one.label,
+            excess=worst,
+            relax=tuple(Relaxation(limit=each.limit, needed=_needed(each)) for each in told),
+        )
+        found.append(((unseen, worst, -one.merit, one.label), near))
+    return tuple(near for _, near in sorted(found, key=lambda pair: pair[0])[:MOST_NEAR])
+
+
+# What nobody saw says how far a candidate is beyond a limit at least, and no more.
+_UNSEEN: Final = frozenset({"bounded", "expected", "predicted", "estimated"})
+
+
+def _needed(one: LimitStanding) -> float:
+    """The bound that the pessimistic end would meet."""
+    worst = one.high if one.limit.at_most else one.low
+    found = one.low if worst is None else worst
+    assert found is not None  # noqa: S101  # it has an excess
+    return found
+
+
+def _missing(standings: Sequence[Standing]) -> tuple[str, ...]:
+    """Limits of which nothing that the budget accepts is known of any candidate."""
+    seen: dict[str, bool] = {}
+    for one in standings:
+        for each in one.judged if one.state != "failed" else ():
+            name = each.limit.quantity
+            seen[name] = seen.get(name, False) or each.low is not None
+    return tuple(limit for limit, known in seen.items() if not known)

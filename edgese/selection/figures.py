@@ -1,0 +1,200 @@
+"""What rows, manifests, profiles, predictions and evaluations say of a candidate; pure."""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from edgese.budgets.evidence import over_launches
+from edgese.measure.statistics import quantile
+from edgese.models.cost import cost
+from edgese.models.operators import operators
+from edgese.records.artifact import Manifest
+from edgese.records.decision import Finding
+from edgese.records.emulation import Emulation
+from edgese.records.evaluation import Evaluation
+from edgese.records.measurement import Launch, Profile
+from edgese.records.model import ModelSpec
+from edgese.records.prediction import Prediction
+from edgese.records.profile import ProfileResult, ProgramProfile
+from edgese.records.sustained import SustainedCurve
+from edgese.records.verdict import Observation, ObservationSource
+
+# Of one weight in a file; whatever a format adds comes on top.
+_WEIGHT_BYTES: Final = {"fp32": 4, "fp16": 2, "int8": 1, "int8_weights": 1}
+_CONFIDENCE: Final = 0.95
+
+
+def of_rows(spec: ModelSpec, precision: str) -> tuple[Observation, ...]:
+    """Multiply-adds, and the least that file and memory can be: the weights alone.
+
+    Args:
+        precision: of the recipe.
+    """
+    pixels = spec.preprocessing
+    weights = sum(step.weights for step in operators(spec, pixels.height, pixels.width))
+    size = weights * _WEIGHT_BYTES[precision]
+    return (
+        _exact("macs", cost(spec).macs, "counted"),
+        Observation(
+            quantity="size_bytes",
+            value=size,
+            low=size,
+            high=None,
+            source="bounded",
+            told=f"{weights:,} weights",
+        ),
+        Observation(
+            quantity="memory_mb",
+            value=size / 2**20,
+            low=size / 2**20,
+            high=None,
+            source="bounded",
+            told="its weights",
+        ),
+    )
+
+
+def of_finding(finding: Finding) -> tuple[Observation, ...]:
+    """Everything that a piece of work found."""
+    return (
+        *(of_manifest(finding.manifest) if finding.manifest else ()),
+        *(of_profiles(finding.profile) if finding.profile else ()),
+        *(of_evaluation(finding.evaluation) if finding.evaluation else ()),
+    )
+
+
+def of_manifest(manifest: Manifest) -> tuple[Observation, ...]:
+    """Size and coverage of a file."""
+    report = manifest.operators
+    return (
+        _exact("size_bytes", manifest.size_bytes, "read"),
+        _exact("partitions", report.partitions, "read"),
+        _exact("cpu_operators", sum(kind.count for kind in report.outside), "read"),
+    )
+
+
+def of_profiles(result: ProfileResult) -> tuple[Observation, ...]:
+    """Of a result about one artifact."""
+    found: list[Observation] = []
+    for profile in result.profiles:
+        found += of_profile(profile)
+    for program in result.programs:
+        found += of_program(program)
+    for emulation in result.emulations:
+        found.append(of_emulation(emulation))
+    for prediction in result.predictions:
+        found += of_prediction(prediction)
+    for curve in result.sustained.curves if result.sustained else ():
+        found.append(of_curve(curve))
+    return tuple(found)
+
+
+def of_profile(profile: Profile) -> Iterator[Observation]:
+    """Latencies with Student's interval over launches, memory, and the file's size."""
+    told = f"{profile.device.name}, {profile.threads} threads, {len(profile.launches)} launches"
+    ways: tuple[tuple[str, float, Callable[[Launch], float]], ...] = (
+        ("latency_p50_ms", profile.latency.p50_ms, lambda one: quantile(_samples_ms(one), 0.5)),
+        ("latency_p90_ms", profile.latency.p90_ms, lambda one: quantile(_samples_ms(one), 0.9)),
+        ("load_ms", profile.load_ms, lambda one: one.load_ms),
+        ("first_run_ms", profile.first_run_ms, lambda one: one.first_run_ms),
+    )
+    for quantity, value, of_launch in ways:
+        low, high = _over_launches([of_launch(one) for one in profile.launches], value)
+        yield Observation(
+            quantity=quantity, value=value, low=low, high=high, source=profile.source, told=told
+        )
+    yield Observation(
+        quantity="memory_mb",
+        value=profile.peak_memory_mb,
+        low=min(one.peak_memory_mb for one in profile.launches)
+        if profile.launches
+        else profile.peak_memory_mb,
+        high=profile.peak_memory_mb,
+        source=profile.source,
+        told=told,
+    )
+    yield _exact("size_bytes", profile.size_bytes, "read")
+    if profile.macs is not None:
+        yield _exact("macs", profile.macs, "counted")
+
+
+def _over_launches(values: list[float], middle: float) -> tuple[float, float | None]:
+    """The ends of a figure that each launch gives once, ``middle`` included.
+
+    One launch says nothing of how launches differ, so its figure has no upper end.
+    """
+    if not values:
+        return middle, middle
+    interval = over_launches(values).interval(_CONFIDENCE)
+    if interval is None:
+        return 0.0, None
+    return min(interval.low, middle), max(interval.high, middle)
+
+
+def of_program(program: ProgramProfile) -> Iterator[Observation]:
+    """Of a runtime's own program, which tells no interval."""
+    told = f"{program.device}, {program.threads} threads, {program.program}"
+    for quantity, value in (
+        ("latency_p50_ms", program.run.p50_ms),
+        ("latency_p90_ms", program.run.p90_ms),
+        ("first_run_ms", program.run.first_run_ms),
+        ("memory_mb", program.run.memory_mb),
+    ):
+        if value is not None:
+            yield _exact(quantity, value, "measured", told)
+
+
+def of_curve(curve: SustainedCurve) -> Observation:
+    """What latency becomes without a pause: p50 of the end."""
+    return _exact("sustained_p50_ms", curve.last.p50_ms, curve.source)
+
+
+def of_emulation(emulation: Emulation) -> Observation:
+    """Instructions of one inference."""
+    every = [total for process in emulation.totals for total in process]
+    total = emulation.instructions.total
+    return Observation(
+        quantity="instructions",
+        value=total,
+        low=min([total, *every]),
+        high=max([total, *every]),
+        source="emulated",
+        told=f"{emulation.device}, QEMU {emulation.qemu}",
+    )
+
+
+def of_prediction(prediction: Prediction) -> Iterator[Observation]:
+    """The latency that published measurements say, with its 90 % interval."""
+    yield Observation(
+        quantity="latency_p50_ms",
+        value=prediction.latency_ms,
+        low=prediction.interval.low,
+        high=prediction.interval.high,
+        source="predicted",
+        told=f"{prediction.rows} published measurements, "
+        f"{prediction.interval.confidence:.0%} interval",
+    )
+
+
+def of_evaluation(evaluation: Evaluation) -> tuple[Observation, ...]:
+    """Accuracy with Wilson's interval."""
+    top1 = evaluation.top1
+    return (
+        Observation(
+            quantity="accuracy",
+            value=top1.share,
+            low=top1.interval.low,
+            high=top1.interval.high,
+            source="evaluated",
+            told=f"{top1.count} of {top1.of} pictures of {evaluation.data.source}",
+        ),
+    )
+
+
+def _exact(quantity: str, value: float, source: ObservationSource, told: str = "") -> Observation:
+    return Observation(
+        quantity=quantity, value=value, low=value, high=value, source=source, told=told
+    )
+
+
+def _samples_ms(launch: Launch) -> list[float]:
+    return [ns / 1e6 for block in launch.blocks for ns in block.samples_ns]

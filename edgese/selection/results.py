@@ -1,0 +1,126 @@
+"""Candidates from result files alone: nothing is converted, measured or evaluated; pure."""
+
+from collections.abc import Iterator, Sequence
+
+from edgese.budgets.judging import TRUST
+from edgese.errors import InputError
+from edgese.records.artifact import Manifest
+from edgese.records.base import Record
+from edgese.records.candidate import Candidate
+from edgese.records.decision import Finding, SelectionResult
+from edgese.records.emulation import Emulation
+from edgese.records.evaluation import Evaluation, EvaluationResult
+from edgese.records.measurement import Profile
+from edgese.records.profile import ProfileResult, ProgramProfile
+from edgese.records.sustained import SustainedCurve, SustainedResult
+from edgese.records.verdict import Observation
+from edgese.selection import figures
+from edgese.selection.deciding import Known
+from edgese.selection.published import published
+
+_Told = Profile | ProgramProfile | Emulation | SustainedCurve
+
+
+def known_of(records: Sequence[Record], device: str = "") -> tuple[list[Known], str]:
+    """The candidates that results tell of, one for each artifact, and the device.
+
+    An evaluation belongs to the artifact with its hash. Where none does, and the network, recipe
+    and resolution are ones that an accuracy is published for, that one counts, and says so.
+
+    Args:
+        device: results of others are left out; "" takes the one that all are of.
+
+    Raises:
+        InputError: nothing there, or results of several devices and none named.
+    """
+    profiles = list(_profiles(records))
+    devices = sorted({result.device for result in profiles})
+    if not device and len(devices) > 1:
+        raise InputError(
+            f"The results are of several devices: {', '.join(devices)}.",
+            hint="Name one with --device.",
+        )
+    device = device or next(iter(devices), "")
+    found: dict[str, list[Observation]] = {}
+    whose: dict[str, _Told] = {}
+    for result in profiles:
+        if result.device == device:
+            for one, told in _told(result):
+                found.setdefault(one.sha256, []).extend(told)
+                whose.setdefault(one.sha256, one)
+    if not whose:
+        raise InputError(
+            f"No artifact was measured{f' on {device}' if device else ''} in these results.",
+            hint="Name files that `edgese profile --out` left"
+            + (f"; they are of {', '.join(devices)}." if devices else "."),
+        )
+    for sha256, told in _beside(records):
+        if sha256 in found:
+            found[sha256].extend(told)
+    return [_known(whose[sha256], tuple(told)) for sha256, told in found.items()], device
+
+
+def _known(one: _Told, told: tuple[Observation, ...]) -> Known:
+    candidate = Candidate(
+        model=one.model,
+        resolution=one.resolution,
+        recipe=one.recipe,
+        target=one.target,
+        artifact=one.sha256,
+    )
+    if not any(each.quantity == "accuracy" for each in told):
+        by_others = published(candidate)
+        told = (*told, by_others) if by_others else told
+    best = {
+        each.quantity: each
+        for each in sorted(told, key=lambda each: (-TRUST.index(each.source), _worst(each)))
+    }
+    return Known(candidate, tuple(best.values()), artifact=one.label)
+
+
+def _worst(one: Observation) -> float:
+    """Of several measurements the one that claims least counts."""
+    if one.quantity == "accuracy":
+        return -one.low
+    return float("inf") if one.high is None else one.high
+
+
+def _profiles(records: Sequence[Record]) -> Iterator[ProfileResult]:
+    for record in records:
+        match record:
+            case ProfileResult():
+                yield record
+            case Finding(profile=ProfileResult() as told):
+                yield told
+            case SelectionResult():
+                yield from _profiles(record.findings)
+
+
+def _told(result: ProfileResult) -> Iterator[tuple[_Told, tuple[Observation, ...]]]:
+    for profile in result.profiles:
+        yield profile, tuple(figures.of_profile(profile))
+    for program in result.programs:
+        yield program, tuple(figures.of_program(program))
+    for emulation in result.emulations:
+        yield emulation, (figures.of_emulation(emulation),)
+    for curve in result.sustained.curves if result.sustained else ():
+        yield curve, (figures.of_curve(curve),)
+
+
+def _beside(records: Sequence[Record]) -> Iterator[tuple[str, tuple[Observation, ...]]]:
+    """What else is known of artifacts, by their hash."""
+    for record in records:
+        match record:
+            case EvaluationResult():
+                yield from _beside(record.evaluations)
+            case Manifest():
+                yield record.sha256, figures.of_manifest(record)
+            case SustainedResult():
+                for curve in record.curves:
+                    yield curve.sha256, (figures.of_curve(curve),)
+            case Evaluation():
+                yield record.artifact_sha256, figures.of_evaluation(record)
+            case Finding():
+                yield from _beside([*filter(None, (record.manifest, record.evaluation))])
+            case SelectionResult():
+                yield from _beside(record.findings)

@@ -1,0 +1,129 @@
+"""Selecting for real: tiny networks, converted and measured on this host."""
+
+import json
+
+import msgspec
+import pytest
+
+from edgese.__main__ import run
+from edgese.models.registry import find_model, to_toml
+from edgese.records.budget import BudgetTable
+from edgese.records.decision import SelectionResult
+from edgese.records.measurement import MeasurePlan
+from edgese.records.model import Published
+from edgese.selection.api import select
+from edgese.selection.candidates import enumerated
+from edgese.selection.deciding import Aim
+from edgese.selection.work import Order
+
+PLAN = MeasurePlan(threads=1, launches=4, blocks=4, min_runs=8, min_time_s=0.02)
+
+
+@pytest.fixture
+def candidates(tmp_path, monkeypatch):
+    """Three networks of one family, whose accuracies are told by a table of the project's own."""
+    base = find_model("efficientnet_lite0")
+    rows = []
+    for number, depth in enumerate((1, 2, 3)):
+        stages = tuple(msgspec.structs.replace(one, depth=depth) for one in base.stages[:3])
+        pixels = msgspec.structs.replace(base.preprocessing, height=48, width=48)
+        spec = msgspec.structs.replace(
+            base,
+            name=f"tiny_{number}",
+            stages=stages,
+            preprocessing=pixels,
+            published=Published(top1=70.0 + number, source="a test"),
+        )
+        path = tmp_path / f"tiny_{number}.toml"
+        path.write_text(to_toml(spec))
+        rows.append(str(path))
+    # A spec of one's own is known to nobody, so its accuracy is what it says of itself here.
+    monkeypatch.setattr("edgese.selection.api.published", told_by_itself)
+    return enumerated(rows, targets=["onnxruntime"], recipes=["fp32"])
+
+
+def told_by_itself(candidate):
+    from edgese.records.verdict import Observation
+
+    share = find_model(candidate.model).published.top1 / 100
+    return Observation(quantity="accuracy", value=share, low=share, high=share, source="published")
+
+
+def order(folder):
+    return Order(device="host", plan=PLAN, folder=str(folder))
+
+
+def aim(**limits):
+    return Aim(BudgetTable(**limits).limits())
+
+
+def test_the_most_accurate_that_fits_is_found_measured_and_found_again(candidates, tmp_path):
+    asked = aim(latency_p50_ms=1000.0, partitions=1)
+    first = select(candidates, asked, order(tmp_path / "work"))
+    (chosen,) = [one for one in first.decision.standings if one.label == first.decision.chosen]
+    assert chosen.candidate.model.endswith("tiny_2.toml")
+    latency = chosen.figure("latency_p50_ms")
+    assert latency.source == "measured"
+    assert 0 < latency.low <= latency.value <= latency.high
+    assert {one.quantity: one.source for one in chosen.figures}["partitions"] == "read"
+    # The cheapest is measured to know what the others take, and then the best; nothing else is.
+    assert len(first.findings) == 2
+    assert {one.state for one in first.decision.standings} == {
+        "chosen",
+        "meets",
+        "cannot win",
+    }
+
+    again = select(candidates, asked, order(tmp_path / "work"))
+    assert again.decision == first.decision
+    artifacts = next(one for one in again.rounds if one.round == "artifacts")
+    assert (artifacts.looked_at, artifacts.resumed) == (2, 2)
+
+    other = select(candidates, aim(latency_p50_ms=1e-4), order(tmp_path / "work"))
+    assert other.decision.chosen == ""
+    assert other.decision.nearest[0].relax[0].needed > 1e-4
+    assert SelectionResult.from_json(other.to_json(), "it") == other
+
+
+def test_an_interrupted_selection_goes_on_with_what_was_found(candidates, tmp_path, monkeypatch):
+    from edgese.selection import crew
+
+    real, done = crew.perform, []
+
+    def interrupted(step, order, artifact="", progress=None):
+        if done:
+            raise KeyboardInterrupt
+        done.append(step)
+        return real(step, order, artifact, progress)
+
+    monkeypatch.setattr(crew, "perform", interrupted)
+    asked = aim(latency_p50_ms=1000.0)
+    with pytest.raises(KeyboardInterrupt):
+        select(candidates, asked, order(tmp_path / "work"))
+    monkeypatch.setattr(crew, "perform", real)
+    found = select(candidates, asked, order(tmp_path / "work"))
+    assert found.decision.chosen
+    assert next(one for one in found.rounds if one.round == "artifacts").resumed == 1
+
+
+def test_a_candidate_that_cannot_be_converted_is_told_and_the_others_go_on(candidates, tmp_path):
+    broken = msgspec.structs.replace(candidates[2], weights=str(tmp_path / "none.safetensors"))
+    found = select([*candidates[:2], broken], aim(latency_p50_ms=1000.0), order(tmp_path / "work"))
+    states = {one.label: one for one in found.decision.standings}
+    assert found.decision.chosen == candidates[1].label
+    assert states[broken.label].state == "failed"
+    assert "none.safetensors" in states[broken.label].reason
+
+
+def test_results_alone_are_chosen_from_without_torch(candidates, tmp_path, capsys):
+    """As a CI would: the selection's own findings, judged again under another budget."""
+    select(candidates, aim(latency_p50_ms=1000.0), order(tmp_path / "work"))
+    budget = tmp_path / "budget.toml"
+    budget.write_text("[[budget]]\nsize_mb = 100\n")
+    files = sorted((tmp_path / "work" / "findings").glob("*.json"))
+    options = [part for file in files for part in ("--from-results", str(file))]
+    code = run(["select", *options, "--budget", str(budget), "--json"])
+    told = json.loads(capsys.readouterr().out)
+    # Nobody published an accuracy of these networks, so that none of them can be chosen.
+    assert code == 6
+    assert [one["state"] for one in told["decision"]["standings"]] == ["unclear", "unclear"]
