@@ -102,7 +102,6 @@ class LearntGrids(Extension):
 
     def __init__(self, features: Callable[[], Tensor] | None = None, weight: float = 0.0) -> None:
         self.features = features
-        self.compares = features is not None
         self.weight = weight
 
     def groups(self, student: nn.Module) -> Sequence[ParameterGroup]:

@@ -199,8 +199,8 @@ class Distillation(Record, frozen=True):
         temperature: that divides both networks' logits.
         weight: of the teacher against the labels; with 1 no labels are needed.
         features: of what both compute inside, beside their answers: squared error over square,
-            summed over residual sums and the last pool. Of a quantization-aware training alone,
-            where both are one network.
+            summed over residual sums and the last pool. In quantization-aware training, where both
+            are one network; elsewhere the answers alone are followed.
     """
 
     temperature: Above = 1.0

@@ -27,9 +27,6 @@ class Extension:
     before: what a method does must follow from its arguments and from the student's state dict.
     """
 
-    # Whether `loss` compares features, which a recipe may ask for.
-    compares: bool = False
-
     def groups(self, student: nn.Module) -> Sequence[ParameterGroup]:  # noqa: ARG002
         """Parameters with a learning rate of their own; all others are grouped by the loop."""
         return ()

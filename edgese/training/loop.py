@@ -121,8 +121,7 @@ def fit(
         height=data.preprocessing.height,
         width=data.preprocessing.width,
     )
-    extension = extension or Extension()
-    _check(plan, data, teacher, extension, processes)
+    _check(plan, data, teacher, processes)
     run = _Run(
         plan,
         data,
@@ -135,7 +134,7 @@ def fit(
             "pictures": data.train.info.sha256,
             "validation": data.val.info.sha256 if data.val else "none",
         },
-        extension=extension,
+        extension=extension or Extension(),
         processes=processes,
         workers=_workers(processes) if workers is None else workers,
         progress=progress if processes.first else None,
@@ -366,13 +365,7 @@ class _Run:
             self.drawn_at = now
 
 
-def _check(
-    plan: Plan,
-    data: TrainingData,
-    teacher: nn.Module | None,
-    extension: Extension,
-    processes: Processes,
-) -> None:
+def _check(plan: Plan, data: TrainingData, teacher: nn.Module | None, processes: Processes) -> None:
     recipe = plan.recipe
     if recipe.batch % processes.size:
         raise ConfigError(
@@ -386,13 +379,7 @@ def _check(
             else f"The recipe {recipe.name} distils, and no teacher was given.",
             hint="Give --teacher with a recipe that distils, and with no other.",
         )
-    distillation = recipe.distillation
-    if distillation is not None and distillation.features and not extension.compares:
-        raise ConfigError(
-            f"The recipe {recipe.name} compares features, and this training has none to compare.",
-            hint="Features are compared in quantization-aware training: `edgese quantize --qat`.",
-        )
-    if distillation is not None and distillation.weight == 1:
+    if recipe.distillation is not None and recipe.distillation.weight == 1:
         return
     for pictures in (data.train, data.val):
         if pictures is not None and (pictures.labels == UNLABELLED).any():

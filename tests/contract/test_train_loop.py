@@ -624,12 +624,6 @@ def test_an_extension_adds_to_the_loss(tmp_path):
     assert log.epochs[-1].train_loss < -50
 
 
-def test_features_are_compared_by_trainings_that_have_some(tmp_path):
-    recipe = changed(distillation=Distillation(features=0.3))
-    with pytest.raises(ConfigError, match="this training has none to compare"):
-        trained(tmp_path, recipe, teacher=network(seed=5))
-
-
 def test_a_batch_that_the_processes_cannot_share_is_refused(tmp_path):
     two = Processes(rank=0, size=2, device=torch.device("cpu"))
     with pytest.raises(ConfigError, match="A batch of 15 pictures cannot be shared by 2"):
