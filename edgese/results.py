@@ -36,16 +36,23 @@ KINDS: Final = (
     Kind(
         EvaluationResult,
         frozenset({"evaluations", "agreements"}),
-        "edgese evaluate ARTIFACT --out FILE",
+        "edgese evaluate MODEL ARTIFACT --data FOLDER --out FILE",
     ),
     Kind(SelectionResult, frozenset({"decision", "rounds"}), "edgese select --out FILE"),
     Kind(GateResult, frozenset({"cells", "untrusted"}), "edgese gate --json"),
     Kind(Comparison, frozenset({"ratio", "margin"}), "edgese compare A B --json"),
     Kind(Finding, frozenset({"asked", "candidate"}), "edgese select"),
     Kind(SustainedResult, frozenset({"curves", "ranks_first"}), "edgese profile --sustained TIME"),
-    Kind(Inspection, frozenset({"delegates", "not_asked"}), "edgese inspect ARTIFACT --json"),
+    Kind(
+        Inspection, frozenset({"delegates", "not_asked"}), "edgese inspect ARTIFACT --json > FILE"
+    ),
     Kind(Manifest, frozenset({"interface", "parity"}), "edgese convert MODEL --target TARGET"),
 )
+
+
+def remake_of(record: type[Record]) -> str:
+    """The command that leaves a result of a kind."""
+    return next(kind.remake for kind in KINDS if kind.record is record)
 
 
 def read_result(path: Path) -> Record:

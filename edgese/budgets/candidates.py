@@ -163,7 +163,11 @@ def _evaluated(sha256: str, inputs: Inputs) -> tuple[Evaluation | None, Evaluati
     )
     if not own:
         return None, None
-    found = own[-1]
+    return own[-1], reference_of(own[-1], every)
+
+
+def reference_of(found: Evaluation, every: Sequence[Evaluation]) -> Evaluation | None:
+    """The evaluation of the same network in fp32 on the same pictures."""
     references = sorted(
         (
             one
@@ -171,9 +175,9 @@ def _evaluated(sha256: str, inputs: Inputs) -> tuple[Evaluation | None, Evaluati
             if one.recipe == "fp32"
             and one.model == found.model
             and one.data.sha256 == found.data.sha256
-            and one.artifact_sha256 != sha256
+            and one.artifact_sha256 != found.artifact_sha256
         ),
         # PyTorch itself before an artifact of it.
         key=lambda one: (one.target != "pytorch", one.target, one.created),
     )
-    return found, references[0] if references else None
+    return references[0] if references else None

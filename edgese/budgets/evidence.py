@@ -12,6 +12,7 @@ from statistics import NormalDist, fmean, variance
 from typing import Final, Protocol
 
 from edgese.measure.statistics import student_p, student_quantile
+from edgese.records.evaluation import Evaluation
 from edgese.records.interval import Interval
 from edgese.statistics import paired_difference, wilson
 
@@ -154,6 +155,19 @@ def over_launches(times: Sequence[float]) -> Times | Unknown:
     return Times(middle=fmean(logs), error=sqrt(variance(logs) / len(logs)), freedom=len(logs) - 1)
 
 
+def over_one_process(value: float, launches: Sequence[float]) -> Times | Unknown:
+    """A figure of a single process, which is off by as much as single processes are.
+
+    Args:
+        launches: the same figure of each launch of a job on the same device.
+    """
+    each = over_launches(launches)
+    if isinstance(each, Unknown):
+        return Unknown(value=value)
+    error = each.error * sqrt(each.freedom + 1)
+    return Times(middle=log(value), error=error, freedom=each.freedom)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Proportion:
     """A share of pictures, with Wilson's interval."""
@@ -198,8 +212,12 @@ class Paired:
     @property
     def value(self) -> float:
         """Share of the first less that of the second."""
-        total = self.both + self.only_first + self.only_second + self.neither
-        return (self.only_first - self.only_second) / total
+        return (self.only_first - self.only_second) / self.count
+
+    @property
+    def count(self) -> int:
+        """Pictures of both."""
+        return self.both + self.only_first + self.only_second + self.neither
 
     def interval(self, confidence: float) -> Interval:
         """Newcombe's."""
@@ -220,6 +238,24 @@ class Paired:
     def smallest_seen(self, bound: float, confidence: float) -> None:
         """Not told: it hangs on how many pictures differ."""
         del bound, confidence
+
+
+def paired(reference: Evaluation, other: Evaluation) -> Paired | None:
+    """How much lower ``other`` is on the pictures that both were judged on; None without any."""
+    right = {one.file: one.classes[0] == one.label for one in reference.predictions}
+    pairs = [
+        (right[one.file], one.classes[0] == one.label)
+        for one in other.predictions
+        if one.file in right
+    ]
+    if not pairs:
+        return None
+    return Paired(
+        both=pairs.count((True, True)),
+        only_first=pairs.count((True, False)),
+        only_second=pairs.count((False, True)),
+        neither=pairs.count((False, False)),
+    )
 
 
 def joined(middle: float, errors: Sequence[float], freedom: int, offset: float = 0.0) -> Times:

@@ -6,8 +6,6 @@ from itertools import chain, pairwise
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import msgspec
-
 from edgese.budgets.regression import inferences
 from edgese.errors import ConfigError, DeviceError, EdgeseError, InputError, StoreError
 from edgese.records.artifact import Manifest
@@ -17,19 +15,13 @@ from edgese.records.gating import Untrusted
 from edgese.records.inspection import Inspection
 from edgese.records.measurement import MeasurePlan, Profile
 from edgese.records.profile import ProfileResult
+from edgese.results import read_result, remake_of
 from edgese.seals import check_seal
-from edgese.store import manifest_path, read_manifest, read_record, sha256_of
+from edgese.store import manifest_path, read_manifest, sha256_of
 
-PROFILE: Final = "edgese profile ARTIFACT --out FILE"
-EVALUATE: Final = "edgese evaluate MODEL ARTIFACT --data FOLDER --out FILE"
-INSPECT: Final = "edgese inspect ARTIFACT --json > FILE"
+PROFILE: Final = remake_of(ProfileResult)
+EVALUATE: Final = remake_of(EvaluationResult)
 
-# A key that files of one kind have and those of the others lack.
-_KINDS: Final[dict[str, tuple[type[Record], str]]] = {
-    "profiles": (ProfileResult, PROFILE),
-    "evaluations": (EvaluationResult, EVALUATE),
-    "not_asked": (Inspection, INSPECT),
-}
 # What subjects and sweeps append to a repeated label.
 _AGAIN: Final = re.compile(r" \((?:group )?\d+\)$")
 
@@ -177,38 +169,21 @@ def is_result(path: Path) -> bool:
 
 
 def _read(path: Path) -> Record:
-    """An artifact's manifest, or a result."""
+    """An artifact's manifest, or a result that can be judged."""
     if not is_result(path):
         return read_manifest(path)
-    kind, remake = _kind(path)
-    record = read_record(kind, path, remake=remake)
+    record = read_result(path)
     if isinstance(record, ProfileResult):
         check_result(record, path)
     elif isinstance(record, EvaluationResult):
-        check_seal(record, path, remake)
-    return record
-
-
-def _kind(path: Path) -> tuple[type[Record], str]:
-    try:
-        keys = msgspec.json.decode(path.read_bytes(), type=dict[str, msgspec.Raw]).keys()
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}.", hint=f"`{PROFILE}` makes one."
-        ) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} is no readable result: {error}.",
-            hint=f"It may be truncated; make it again: `{PROFILE}`.",
-        ) from error
-    for key, kind in _KINDS.items():
-        if key in keys:
-            return kind
-    if {"interface", "parity"} <= keys:
+        check_seal(record, path, EVALUATE)
+    elif isinstance(record, Manifest):
         raise ConfigError(
             f"{path} is a manifest.", hint="Name the artifact beside it, or its profile."
         )
-    raise InputError(
-        f"{path} is no result that can be judged.",
-        hint="Name files of `edgese profile`, `evaluate` or `inspect`, or artifacts.",
-    )
+    elif not isinstance(record, Inspection):
+        raise InputError(
+            f"{path} is no result that can be judged.",
+            hint="Name files of `edgese profile`, `evaluate` or `inspect`, or artifacts.",
+        )
+    return record

@@ -1,7 +1,6 @@
 """Finds the evidence for a limit in what is known of a candidate; pure."""
 
 from collections.abc import Callable
-from math import log
 from typing import Final, NamedTuple
 
 from edgese.budgets.candidates import Candidate
@@ -9,12 +8,13 @@ from edgese.budgets.evidence import (
     Evidence,
     Exact,
     Given,
-    Paired,
     Proportion,
     Times,
     Unknown,
     growth_of,
     over_launches,
+    over_one_process,
+    paired,
 )
 from edgese.budgets.inputs import EVALUATE, PROFILE
 from edgese.budgets.judging import Cell, accepts
@@ -116,13 +116,9 @@ def _sustained(candidate: Candidate, profile: Profile) -> _Found:
         return _Found(
             None, "", "It was not measured: `edgese profile ARTIFACT --sustained 10m --out FILE`."
         )
-    one_launch = over_launches([_p50(launch) for launch in profile.launches])
-    value = candidate.curve.last.p50_ms
-    if not isinstance(one_launch, Times):
-        return _Found(Unknown(value=value), "measured", "one launch")
-    # A curve is one process, so it is off by as much as single processes are.
-    error = one_launch.error * (one_launch.freedom + 1) ** 0.5
-    evidence = Times(middle=log(value), error=error, freedom=one_launch.freedom)
+    evidence = over_one_process(
+        candidate.curve.last.p50_ms, [_p50(launch) for launch in profile.launches]
+    )
     return _Found(evidence, "measured", "one process without a pause")
 
 
@@ -257,17 +253,11 @@ def _accuracy_drop(candidate: Candidate) -> _Found:
             "",
             f"{lacking} was not evaluated on these pictures: `{EVALUATE}`, and give that file too.",
         )
-    right = {p.file: p.classes[0] == p.label for p in reference.predictions}
-    pairs = [(right[p.file], p.classes[0] == p.label) for p in one.predictions if p.file in right]
-    if not pairs:
+    evidence = paired(reference, one)
+    if evidence is None:
         return _Found(None, "", "The two evaluations have no picture in common.")
-    evidence = Paired(
-        both=pairs.count((True, True)),
-        only_first=pairs.count((True, False)),
-        only_second=pairs.count((False, True)),
-        neither=pairs.count((False, False)),
-    )
-    return _Found(evidence, "evaluated", f"beside {reference.subject} on {len(pairs)} pictures")
+    told = f"beside {reference.subject} on {evidence.count} pictures"
+    return _Found(evidence, "evaluated", told)
 
 
 def _measure(candidate: Candidate) -> str:

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from edgese.cli.plan_options import Blocks, Launches, MinRuns, MinTime
+from edgese.cli.plan_options import (
+    AdbServer,
+    Address,
+    Blocks,
+    Launches,
+    MinRuns,
+    MinTime,
+    Serial,
+    Threads,
+)
 from edgese.records.measurement import MeasurePlan
 
 if TYPE_CHECKING:
@@ -47,17 +56,10 @@ def gate(
             "[default: host for artifacts, all for results]"
         ),
     ] = None,
-    serial: Annotated[str, typer.Option(help="Of a phone among several of its kind.")] = "",
-    adb_server: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="The adb server that the phone is attached to.")
-    ] = "",
-    address: Annotated[
-        str, typer.Option(metavar="USER@HOST", help="Of a board; default: edgese.toml's.")
-    ] = "",
-    threads: Annotated[
-        int | None,
-        typer.Option(help="Threads of each runtime.  [default: physical cores, at most 4]"),
-    ] = None,
+    serial: Serial = "",
+    adb_server: AdbServer = "",
+    address: Address = "",
+    threads: Threads = None,
     launches: Launches = _PLAN.launches,
     blocks: Blocks = _PLAN.blocks,
     min_runs: MinRuns = _PLAN.min_runs,

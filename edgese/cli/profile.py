@@ -7,7 +7,16 @@ import typer
 
 from edgese import project
 from edgese.cli.parsing import resolution_of, seconds_of
-from edgese.cli.plan_options import Blocks, Launches, MinRuns, MinTime
+from edgese.cli.plan_options import (
+    AdbServer,
+    Address,
+    Blocks,
+    Launches,
+    MinRuns,
+    MinTime,
+    Serial,
+    Threads,
+)
 from edgese.errors import ConfigError
 from edgese.records.baseline import NOISE_RUNS
 from edgese.records.measurement import GROUP, MeasurePlan
@@ -38,13 +47,9 @@ def profile(
         bool,
         typer.Option("--require-device", help="Let nothing stand in for a device that is absent."),
     ] = False,
-    serial: Annotated[str, typer.Option(help="Of a phone among several of its kind.")] = "",
-    adb_server: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="The adb server that the phone is attached to.")
-    ] = "",
-    address: Annotated[
-        str, typer.Option(metavar="USER@HOST", help="Of a board; default: edgese.toml's.")
-    ] = "",
+    serial: Serial = "",
+    adb_server: AdbServer = "",
+    address: Address = "",
     runner: Annotated[
         Path | None,
         typer.Option(
@@ -75,10 +80,7 @@ def profile(
     resolution: Annotated[
         str | None, typer.Option(metavar="N|HxW", help="Of a model: input size in pixels.")
     ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(help="Threads of each runtime.  [default: physical cores, at most 4]"),
-    ] = None,
+    threads: Threads = None,
     launches: Launches = _PLAN.launches,
     blocks: Blocks = _PLAN.blocks,
     min_runs: MinRuns = _PLAN.min_runs,

@@ -6,8 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from edgese import project
-from edgese.cli.parsing import resolution_of
-from edgese.cli.plan_options import Blocks, Launches, MinRuns, MinTime
+from edgese.cli.parsing import resolution_of, seconds_of
+from edgese.cli.plan_options import (
+    AdbServer,
+    Address,
+    Blocks,
+    Launches,
+    MinRuns,
+    MinTime,
+    Serial,
+    Threads,
+)
 from edgese.records.decision import Ranking
 from edgese.records.measurement import MeasurePlan
 
@@ -97,21 +106,21 @@ def select(
         float | None, typer.Option(min=0.001, metavar="MS", help="Of MnasNet's reward.")
     ] = None,
     exponent: Annotated[float, typer.Option(max=0, help="w of MnasNet's reward.")] = -0.07,
-    serial: Annotated[str, typer.Option(help="Of a phone among several of its kind.")] = "",
-    adb_server: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="The adb server that the phone is attached to.")
-    ] = "",
-    address: Annotated[
-        str, typer.Option(metavar="USER@HOST", help="Of a board; default: edgese.toml's.")
-    ] = "",
-    threads: Annotated[
-        int | None,
-        typer.Option(help="Threads of each runtime.  [default: physical cores, at most 4]"),
-    ] = None,
+    serial: Serial = "",
+    adb_server: AdbServer = "",
+    address: Address = "",
+    threads: Threads = None,
     launches: Launches = _PLAN.launches,
     blocks: Blocks = _PLAN.blocks,
     min_runs: MinRuns = _PLAN.min_runs,
     min_time: MinTime = _PLAN.min_time_s,
+    sustained: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="How long each runs without a pause, where the budget limits sustained_p50_ms.",
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Conversions at once.  [default: half of the cores]"),
@@ -193,6 +202,7 @@ def select(
             train_data=train_data,
             epochs=epochs,
             limit=limit,
+            sustained_s=seconds_of(sustained) if sustained else 0.0,
         )
         with ui.quiet_libraries(), ui.bars([]) as show:
             result = _selected(

@@ -114,7 +114,7 @@ class Spent(Record, frozen=True):
         resumed: of them, answered from what an earlier run left.
     """
 
-    round: Literal["rows", "predictions", "artifacts", "accuracy"]
+    round: Literal["rows", "predictions", "artifacts", "sustained", "accuracy"]
     looked_at: int
     ruled_out: int
     seconds: float
@@ -126,6 +126,7 @@ class Finding(Record, frozen=True):
 
     Attributes:
         asked: hash of everything that the answer depends on.
+        reference: of the same network in fp32 on the same pictures, where a drop is limited.
         error: why there is none, with its exit code.
         seconds: that it took.
         worker: node of a cluster that did it, and has the artifact; "" is this machine.
@@ -137,6 +138,7 @@ class Finding(Record, frozen=True):
     manifest: Manifest | None = None
     profile: ProfileResult | None = None
     evaluation: Evaluation | None = None
+    reference: Evaluation | None = None
     error: str = ""
     hint: str = ""
     exit_code: int = 0

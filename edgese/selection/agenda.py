@@ -28,7 +28,9 @@ from edgese.selection.limits import guessed
 if TYPE_CHECKING:
     from edgese.records.verdict import Observation
 
-Work = Literal["artifact", "accuracy"]
+Work = Literal["artifact", "sustained", "accuracy"]
+# In the order of what they cost.
+WORKS: Final[tuple[Work, ...]] = ("artifact", "sustained", "accuracy")
 
 # Two candidates are measured as they come; a third can be expected beside one that was.
 _WORTH_AN_ANCHOR: Final = 3
@@ -87,6 +89,9 @@ def steps(opened: Sequence[Open], aim: Aim, count: int = 1) -> list[Step]:
         first = _anchors(unmeasured, opened)
         chosen = first or sorted(unmeasured, key=lambda one: _promise(one, aim))
         return [Step(one.known.candidate, "artifact") for one in chosen[:count]]
+    if warm := [one for one in wanted if "sustained" not in one.done and not _meets(one, aim)]:
+        warm.sort(key=lambda one: _promise(one, aim))
+        return [Step(one.known.candidate, "sustained") for one in warm[:count]]
     # The dearest last, and the largest first, which is the likeliest to be the most accurate.
     wanted.sort(key=lambda one: (-_macs(one), one.known.candidate))
     return [Step(one.known.candidate, "accuracy") for one in wanted[:count]]
@@ -112,7 +117,8 @@ def _is_settled(one: Open, aim: Aim) -> bool:
 
 def _is_finished(one: Open, aim: Aim) -> bool:
     """Whether nothing more can be found out of it, or nothing more needs to be."""
-    return _is_rated(one) and ("artifact" in one.done or _meets(one, aim))
+    is_measured = one.done >= {"artifact", "sustained"}
+    return _is_rated(one) and (is_measured or _meets(one, aim))
 
 
 def _is_rated(one: Open) -> bool:

@@ -9,7 +9,7 @@ still win is looked at, and the answer is the one that measuring everything woul
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -23,15 +23,28 @@ from edgese.records.decision import Finding, SelectionResult, Spent
 from edgese.records.device import DeviceFacts
 from edgese.records.verdict import Observation
 from edgese.selection import figures
-from edgese.selection.agenda import Open, Step, Work, contenders, steps, with_expectations
+from edgese.selection.agenda import (
+    WORKS,
+    Open,
+    Step,
+    Work,
+    contenders,
+    steps,
+    with_expectations,
+)
 from edgese.selection.candidates import spec_of
 from edgese.selection.crew import Alone, Cluster, Crew
-from edgese.selection.deciding import Aim, Known, decide, judge
+from edgese.selection.deciding import DROP, SUSTAINED, Aim, Known, decide, judge, limits_of
 from edgese.selection.outcome import result_of
 from edgese.selection.published import published
 from edgese.selection.work import Order, asked, check_inputs, keep, kept
 
-Round = Literal["rows", "predictions", "artifacts", "accuracy"]
+Round = Literal["rows", "predictions", "artifacts", "sustained", "accuracy"]
+_ROUNDS: Final[dict[Work, Round]] = {
+    "artifact": "artifacts",
+    "sustained": "sustained",
+    "accuracy": "accuracy",
+}
 
 
 def select(
@@ -67,6 +80,13 @@ def select(
     if not candidates:
         raise ConfigError("There are no candidates.", hint="Name a family, a range or a file.")
     check_inputs(order)
+    if not order.sustained_s and any(one.quantity == SUSTAINED for one in aim.limits):
+        raise ConfigError(
+            f"The budget limits {SUSTAINED}, and nobody said how long that is.",
+            hint="Give --sustained 10m, or how long your users keep it running.",
+        )
+    # What is compared with fp32 is only evaluated there where somebody asks.
+    order = msgspec.structs.replace(order, drop=any(one.quantity == DROP for one in aim.limits))
     say = progress or _silent
     absence = absence_of(order)
     if absence:
@@ -109,8 +129,12 @@ class _Selection:
     def _behind(self, candidate: Candidate) -> frozenset[Work]:
         """What cannot be done for a candidate counts as done."""
         order = self.order
-        can_rate = bool(order.data and (candidate.weights or order.train))
-        return frozenset() if can_rate else frozenset({"accuracy"})
+        can: set[Work] = {"artifact"}
+        if order.data and (candidate.weights or order.train):
+            can.add("accuracy")
+        if order.measure and order.sustained_s and _is_limited(candidate, self.aim, SUSTAINED):
+            can.add("sustained")
+        return frozenset(WORKS) - can
 
     def rows(self) -> None:
         """Counts every candidate, and looks up what is published of it."""
@@ -171,7 +195,7 @@ class _Selection:
 
     def work(self, crew: Crew) -> None:
         """Converts, measures, trains and evaluates, as long as it can change the answer."""
-        spent: dict[Work, list[float]] = {"artifact": [], "accuracy": []}
+        spent: dict[Work, list[float]] = {work: [] for work in WORKS}
         resumed: Counter[Work] = Counter()
         before = self._missing()
         while todo := self._todo(crew.size):
@@ -193,11 +217,7 @@ class _Selection:
                 self._take(step.work, told)
                 spent[step.work].append(told.seconds)
         out = self._missing() - before
-        rounds: tuple[tuple[Work, Round], ...] = (
-            ("artifact", "artifacts"),
-            ("accuracy", "accuracy"),
-        )
-        for work, name in rounds:
+        for work, name in _ROUNDS.items():
             if spent[work]:
                 self.rounds.append(
                     Spent(
@@ -215,7 +235,7 @@ class _Selection:
         self.opened = {one.known.candidate: one for one in opened}
         if not self.everything:
             return steps(opened, self.aim, count)
-        for work in ("artifact", "accuracy"):
+        for work in WORKS:
             left = [one for one in opened if work not in one.done and not one.known.failed]
             if left:
                 return [Step(one.known.candidate, work) for one in left[:count]]
@@ -268,11 +288,7 @@ class _Selection:
     def result(self, budget: str) -> SelectionResult:
         """Everything, with the decision."""
         opened = list(self.opened.values())
-        spared = frozenset(
-            one.known.candidate
-            for one in opened
-            if "artifact" not in one.done or "accuracy" not in one.done
-        )
+        spared = frozenset(one.known.candidate for one in opened if not one.done >= set(WORKS))
         return result_of(
             decide([one.known for one in opened], self.aim, spared=spared),
             self.aim,
@@ -300,6 +316,10 @@ def absence_of(order: Order) -> str:
     except (DeviceAbsent, MissingDependency) as error:
         return str(error)
     return ""
+
+
+def _is_limited(candidate: Candidate, aim: Aim, quantity: str) -> bool:
+    return any(one.quantity == quantity for one in limits_of(candidate, aim))
 
 
 def _series(candidate: Candidate) -> tuple[str, ...]:

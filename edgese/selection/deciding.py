@@ -22,6 +22,8 @@ from edgese.selection.limits import held
 LATENCY: Final = "latency_p50_ms"
 ACCURACY: Final = "accuracy"
 SIZE: Final = "size_bytes"
+SUSTAINED: Final = "sustained_p50_ms"
+DROP: Final = "accuracy_drop"
 MOST_NEAR: Final = 3
 # Accuracies that count; nothing else says what a candidate is worth.
 ACCURACIES: Final = ("evaluated", "published")

@@ -1,9 +1,9 @@
 """What rows, manifests, profiles, predictions and evaluations say of a candidate; pure."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from edgese.budgets.evidence import over_launches
+from edgese.budgets.evidence import over_launches, over_one_process, paired
 from edgese.measure.statistics import quantile
 from edgese.models.cost import cost
 from edgese.models.operators import operators
@@ -59,6 +59,11 @@ def of_finding(finding: Finding) -> tuple[Observation, ...]:
         *(of_manifest(finding.manifest) if finding.manifest else ()),
         *(of_profiles(finding.profile) if finding.profile else ()),
         *(of_evaluation(finding.evaluation) if finding.evaluation else ()),
+        *(
+            of_drop(finding.reference, finding.evaluation)
+            if finding.reference and finding.evaluation
+            else ()
+        ),
     )
 
 
@@ -83,8 +88,7 @@ def of_profiles(result: ProfileResult) -> tuple[Observation, ...]:
         found.append(of_emulation(emulation))
     for prediction in result.predictions:
         found += of_prediction(prediction)
-    for curve in result.sustained.curves if result.sustained else ():
-        found.append(of_curve(curve))
+    found += of_sustained(result)
     return tuple(found)
 
 
@@ -143,9 +147,34 @@ def of_program(program: ProgramProfile) -> Iterator[Observation]:
             yield _exact(quantity, value, "measured", told)
 
 
-def of_curve(curve: SustainedCurve) -> Observation:
-    """What latency becomes without a pause: p50 of the end."""
-    return _exact("sustained_p50_ms", curve.last.p50_ms, curve.source)
+def of_sustained(result: ProfileResult) -> Iterator[Observation]:
+    """What latency becomes without a pause, of every curve of a result."""
+    for curve in result.sustained.curves if result.sustained else ():
+        own = [one for one in result.profiles if one.sha256 == curve.sha256]
+        yield of_curve(curve, own[0].launches if own else ())
+
+
+def of_curve(curve: SustainedCurve, launches: Sequence[Launch]) -> Observation:
+    """The p50 of a curve's end.
+
+    Args:
+        launches: of a profile of the same artifact. A curve is one process; how processes differ,
+            and so where its upper end is, only several say. A curve that was cut has none either.
+    """
+    value = curve.last.p50_ms
+    low, high = 0.0, None
+    if launches and curve.complete:
+        each = over_one_process(value, [quantile(_samples_ms(one), 0.5) for one in launches])
+        if (interval := each.interval(_CONFIDENCE)) is not None:
+            low, high = interval.low, interval.high
+    return Observation(
+        quantity="sustained_p50_ms",
+        value=value,
+        low=low,
+        high=high,
+        source=curve.source,
+        told="one process without a pause",
+    )
 
 
 def of_emulation(emulation: Emulation) -> Observation:
@@ -186,6 +215,28 @@ def of_evaluation(evaluation: Evaluation) -> tuple[Observation, ...]:
             high=top1.interval.high,
             source="evaluated",
             told=f"{top1.count} of {top1.of} pictures of {evaluation.data.source}",
+        ),
+    )
+
+
+def of_drop(reference: Evaluation, other: Evaluation) -> tuple[Observation, ...]:
+    """How much less accurate it is than in fp32, with Newcombe's interval; none without pictures.
+
+    Args:
+        reference: of the same network in fp32, on the same pictures.
+    """
+    pairs = paired(reference, other)
+    if pairs is None:
+        return ()
+    interval = pairs.interval(_CONFIDENCE)
+    return (
+        Observation(
+            quantity="accuracy_drop",
+            value=pairs.value,
+            low=interval.low,
+            high=interval.high,
+            source="evaluated",
+            told=f"beside {reference.subject} on {pairs.count} pictures",
         ),
     )
 

@@ -1,7 +1,8 @@
 """Candidates from result files alone: nothing is converted, measured or evaluated; pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from edgese.budgets.candidates import reference_of
 from edgese.budgets.judging import TRUST
 from edgese.errors import InputError
 from edgese.records.artifact import Manifest
@@ -10,7 +11,7 @@ from edgese.records.candidate import Candidate
 from edgese.records.decision import Finding, SelectionResult
 from edgese.records.emulation import Emulation
 from edgese.records.evaluation import Evaluation, EvaluationResult
-from edgese.records.measurement import Profile
+from edgese.records.measurement import Launch, Profile
 from edgese.records.profile import ProfileResult, ProgramProfile
 from edgese.records.sustained import SustainedCurve, SustainedResult
 from edgese.records.verdict import Observation
@@ -54,7 +55,10 @@ def known_of(records: Sequence[Record], device: str = "") -> tuple[list[Known], 
             hint="Name files that `edgese profile --out` left"
             + (f"; they are of {', '.join(devices)}." if devices else "."),
         )
-    for sha256, told in _beside(records):
+    launches = {
+        one.sha256: one.launches for result in profiles for one in result.profiles if one.launches
+    }
+    for sha256, told in (*_beside(records, launches), *_drops(records)):
         if sha256 in found:
             found[sha256].extend(told)
     return [_known(whose[sha256], tuple(told)) for sha256, told in found.items()], device
@@ -103,24 +107,55 @@ def _told(result: ProfileResult) -> Iterator[tuple[_Told, tuple[Observation, ...
         yield program, tuple(figures.of_program(program))
     for emulation in result.emulations:
         yield emulation, (figures.of_emulation(emulation),)
-    for curve in result.sustained.curves if result.sustained else ():
-        yield curve, (figures.of_curve(curve),)
+    curves = result.sustained.curves if result.sustained else ()
+    for curve, told in zip(curves, figures.of_sustained(result), strict=True):
+        yield curve, (told,)
 
 
-def _beside(records: Sequence[Record]) -> Iterator[tuple[str, tuple[Observation, ...]]]:
-    """What else is known of artifacts, by their hash."""
+def _beside(
+    records: Sequence[Record], launches: Mapping[str, tuple[Launch, ...]]
+) -> Iterator[tuple[str, tuple[Observation, ...]]]:
+    """What else is known of artifacts, by their hash.
+
+    Args:
+        launches: of profiles, by the hash of their artifacts.
+    """
     for record in records:
         match record:
             case EvaluationResult():
-                yield from _beside(record.evaluations)
+                yield from _beside(record.evaluations, launches)
             case Manifest():
                 yield record.sha256, figures.of_manifest(record)
             case SustainedResult():
                 for curve in record.curves:
-                    yield curve.sha256, (figures.of_curve(curve),)
+                    told = figures.of_curve(curve, launches.get(curve.sha256, ()))
+                    yield curve.sha256, (told,)
             case Evaluation():
                 yield record.artifact_sha256, figures.of_evaluation(record)
             case Finding():
-                yield from _beside([*filter(None, (record.manifest, record.evaluation))])
+                told_of = [*filter(None, (record.manifest, record.evaluation))]
+                yield from _beside(told_of, launches)
             case SelectionResult():
-                yield from _beside(record.findings)
+                yield from _beside(record.findings, launches)
+
+
+def _drops(records: Sequence[Record]) -> Iterator[tuple[str, tuple[Observation, ...]]]:
+    """How much less accurate artifacts are than their networks in fp32."""
+    every = [*_evaluations(records)]
+    for one in every:
+        reference = reference_of(one, every)
+        if one.artifact_sha256 and reference is not None:
+            yield one.artifact_sha256, figures.of_drop(reference, one)
+
+
+def _evaluations(records: Sequence[Record]) -> Iterator[Evaluation]:
+    for record in records:
+        match record:
+            case Evaluation():
+                yield record
+            case EvaluationResult():
+                yield from record.evaluations
+            case Finding():
+                yield from filter(None, (record.evaluation, record.reference))
+            case SelectionResult():
+                yield from _evaluations(record.findings)

@@ -17,6 +17,7 @@ from edgese.protocols import Progress
 from edgese.records.base import Record
 from edgese.records.candidate import Candidate
 from edgese.records.decision import Finding
+from edgese.records.evaluation import Evaluation
 from edgese.records.measurement import MeasurePlan
 from edgese.records.profile import ProfileResult
 from edgese.selection.agenda import Step, Work
@@ -29,6 +30,8 @@ RANDOM: Final = "none"
 # least time serves for all that have the same operators.
 _QUICK: Final = "int8-quick"
 _ARTIFACTS: Final = "artifacts"
+# What a drop in accuracy is told beside.
+_REFERENCE: Final = "fp32"
 
 
 class Order(Record, frozen=True):
@@ -43,6 +46,8 @@ class Order(Record, frozen=True):
         train: name of a training recipe for candidates without weights; "" trains nothing.
         train_data: what they learn from.
         limit: of pictures that are evaluated; None is all.
+        drop: evaluates each network in fp32 too, on the same pictures.
+        sustained_s: how long an artifact runs without a pause, where the budget limits that.
     """
 
     device: str
@@ -59,6 +64,8 @@ class Order(Record, frozen=True):
     train_data: str = ""
     epochs: float | None = None
     limit: int | None = None
+    drop: bool = False
+    sustained_s: float = 0.0
 
     @property
     def reach(self) -> Reach:
@@ -70,9 +77,11 @@ def asked(step: Step, order: Order) -> str:
     """Hash of everything that the answer of a step depends on, except what it cannot change."""
     weights = step.candidate.weights
     told: dict[str, Any] = order.to_dict() | {"folder": "", "work": step.work}
-    if step.work == "artifact":
+    if step.work != "sustained":
+        told["sustained_s"] = 0.0
+    if step.work != "accuracy":
         # Latency is the same whatever is learnt and evaluated later.
-        told |= dict.fromkeys(("data", "split", "train", "train_data", "epochs", "limit"))
+        told |= dict.fromkeys(("data", "split", "train", "train_data", "epochs", "limit", "drop"))
     else:
         told |= {"data": _identity(order.data), "train_data": _identity(order.train_data)}
     told |= {
@@ -98,7 +107,7 @@ def perform(
     """
     start = time.perf_counter()
     found = Finding(asked=asked(step, order), candidate=step.candidate)
-    work = {"artifact": _measured, "accuracy": _rated}[step.work]
+    work = {"artifact": _measured, "sustained": _sustained, "accuracy": _rated}[step.work]
     try:
         found = work(found, order, artifact, progress or _silent)
     except DeviceAbsent:
@@ -160,7 +169,19 @@ def _measured(found: Finding, order: Order, _: str, progress: Progress) -> Findi
     )
 
 
-def _profiled(artifact: Path, order: Order, progress: Progress) -> ProfileResult:
+def _sustained(found: Finding, order: Order, artifact: str, progress: Progress) -> Finding:
+    path = Path(artifact) if artifact else made(found.candidate, order, progress)
+    return msgspec.structs.replace(
+        found,
+        artifact=str(path),
+        manifest=read_manifest(path),
+        profile=_profiled(path, order, progress, sustained_s=order.sustained_s),
+    )
+
+
+def _profiled(
+    artifact: Path, order: Order, progress: Progress, *, sustained_s: float | None = None
+) -> ProfileResult:
     from edgese.measure.api import profile
 
     plan = order.plan
@@ -173,6 +194,7 @@ def _profiled(artifact: Path, order: Order, progress: Progress) -> ProfileResult
         blocks=plan.blocks,
         min_runs=plan.min_runs,
         min_time_s=plan.min_time_s,
+        sustained_s=sustained_s,
         progress=progress,
     )
 
@@ -194,7 +216,31 @@ def _rated(found: Finding, order: Order, artifact: str, progress: Progress) -> F
         manifest=read_manifest(path),
         profile=_profiled(path, order, progress) if again else None,
         evaluation=told,
+        reference=_reference(found.candidate, told, order, progress) if order.drop else None,
     )
+
+
+def _reference(
+    candidate: Candidate, told: Evaluation, order: Order, progress: Progress
+) -> Evaluation:
+    """The accuracy in fp32 with the same weights, in the same runtime, on the same pictures."""
+    from edgese.evaluation.api import evaluate
+
+    if candidate.recipe == _REFERENCE:
+        return told
+    full = msgspec.structs.replace(candidate, recipe=_REFERENCE)
+    path = _trained(full, order, progress=progress)
+    asked_for = [read_manifest(path).sha256, told.data.sha256, _identity(order.data), order.limit]
+    name = hashlib.sha256(msgspec.json.encode(asked_for)).hexdigest()[:24]
+    file = Path(order.folder, "findings", f"reference-{name}.json")
+    try:
+        return store.read_record(Evaluation, file, remake="edgese select")
+    except EdgeseError:  # missing, truncated or of another version: it is evaluated anew
+        pass
+    found = evaluate(path, order.data, split=order.split, limit=order.limit, progress=progress)
+    store.make_folder(file.parent)
+    store.write_record(found, file)
+    return found
 
 
 def _trained(candidate: Candidate, order: Order, *, progress: Progress) -> Path:

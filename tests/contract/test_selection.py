@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from edgese.__main__ import run
+from edgese.errors import ConfigError
 from edgese.models.registry import find_model, to_toml
 from edgese.records.budget import BudgetTable
 from edgese.records.decision import SelectionResult
@@ -127,3 +128,62 @@ def test_results_alone_are_chosen_from_without_torch(candidates, tmp_path, capsy
     # Nobody published an accuracy of these networks, so that none of them can be chosen.
     assert code == 6
     assert [one["state"] for one in told["decision"]["standings"]] == ["unclear", "unclear"]
+
+
+@pytest.fixture
+def weighted(candidates, tmp_path):
+    """The smallest of them with weights of its own, and pictures that it is judged on."""
+    import torch
+    from safetensors.torch import save_file
+
+    from edgese.data.classes import ClassNames
+    from edgese.data.digits import digit_pictures
+    from edgese.data.folders import write_digits
+    from edgese.models.builder import build
+    from edgese.selection.candidates import spec_of
+
+    (first,) = enumerated(
+        [candidates[0].model], targets=["onnxruntime"], recipes=["int8-minmax"], classes=10
+    )
+    torch.manual_seed(0)
+    save_file(build(spec_of(first)).state_dict(), tmp_path / "tiny.safetensors")
+    _, held_out = digit_pictures(ClassNames(classes=10))
+    write_digits(held_out, tmp_path / "pictures", range(40))
+    return msgspec.structs.replace(first, weights=str(tmp_path / "tiny.safetensors"))
+
+
+def test_the_drop_from_fp32_is_judged_on_the_same_pictures(weighted, tmp_path):
+    full = msgspec.structs.replace(weighted, recipe="fp32")
+    there = msgspec.structs.replace(order(tmp_path / "work"), data=str(tmp_path / "pictures"))
+    found = select([weighted, full], aim(accuracy_drop=0.9), there, everything=True)
+    drops = {
+        one.candidate.recipe: one.figure("accuracy_drop") for one in found.decision.standings
+    }
+    right = {
+        one.candidate.recipe: one.evaluation.top1.count for one in found.findings if one.evaluation
+    }
+    assert drops["fp32"].value == 0
+    assert drops["int8-minmax"].value == pytest.approx((right["fp32"] - right["int8-minmax"]) / 40)
+    assert drops["int8-minmax"].low <= drops["int8-minmax"].value <= drops["int8-minmax"].high
+    assert found.decision.chosen
+
+    # The evaluation in fp32 serves the next time too, and so do its findings from results alone.
+    (kept,) = (tmp_path / "work" / "findings").glob("reference-*.json")
+    before = kept.read_bytes()
+    select([weighted], aim(accuracy_drop=0.9, size_mb=50.0), there, everything=True)
+    assert kept.read_bytes() == before
+
+
+def test_a_sustained_limit_is_measured_for_as_long_as_was_asked(candidates, tmp_path):
+    asked = aim(sustained_p50_ms=1000.0)
+    with pytest.raises(ConfigError, match="nobody said how long"):
+        select(candidates, asked, order(tmp_path / "work"))
+    there = msgspec.structs.replace(order(tmp_path / "work"), sustained_s=1.0)
+    found = select(candidates, asked, there)
+    chosen = next(one for one in found.decision.standings if one.state == "chosen")
+    told = chosen.figure("sustained_p50_ms")
+    assert told.source == "measured"
+    assert 0 < told.low < told.value < told.high < 1000
+    # It runs long, so it comes after the others were measured, and only for what can win.
+    assert [one.round for one in found.rounds] == ["rows", "artifacts", "sustained"]
+    assert found.rounds[-1].looked_at == 1

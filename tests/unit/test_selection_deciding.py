@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from edgese.records.budget import Limit
 from edgese.records.candidate import Candidate
 from edgese.records.verdict import Observation
-from edgese.selection.agenda import Open, steps, with_expectations
+from edgese.selection.agenda import WORKS, Open, steps, with_expectations
 from edgese.selection.deciding import Aim, Known, decide, key, merit
 from edgese.selection.expectation import FACTOR, LEAST_POWER, MOST_POWER, Anchor, expected
 from edgese.selection.limits import held
@@ -227,19 +227,19 @@ def test_an_expectation_holds_its_own_middle(macs, points):
 class World:
     """Candidates whose latency and accuracy can be found out, and what that was asked of."""
 
-    def __init__(self, rows, *, rated):
+    def __init__(self, rows, *, rated, warm=False):
         self.rows = rows
-        self.rated = rated
+        self.behind = frozenset() if rated else frozenset({"accuracy"})
+        self.behind |= frozenset() if warm else frozenset({"sustained"})
         self.asked = []
 
     def rough(self, name):
         """What rows and tables say."""
         macs, _, share, _ = self.rows[name]
         told = (figure("macs", macs, source="counted"),)
-        if not self.rated:
+        if "accuracy" in self.behind:
             told += (figure("accuracy", share - 0.003, share + 0.003, "published"),)
-        done = frozenset({"accuracy"}) if not self.rated else frozenset()
-        return Open(Known(candidate(name), told), ("family", "tflite", "fp32"), done)
+        return Open(Known(candidate(name), told), ("family", "tflite", "fp32"), self.behind)
 
     def found(self, name, work):
         """What a piece of work says."""
@@ -247,6 +247,8 @@ class World:
         if work == "accuracy":
             return (figure("accuracy", share - 0.02, share + 0.02, "evaluated"),)
         ms = 5.0 * (macs / 1e8) ** 0.9 * factor
+        if work == "sustained":
+            return (figure("sustained_p50_ms", ms * 1.1, ms * (1.1 + share / 10)),)
         return (
             figure("latency_p50_ms", ms * 0.99, ms * 1.01),
             figure("size_bytes", of_bytes, source="read"),
@@ -261,7 +263,7 @@ class World:
     def whole(self):
         """Everything of everyone."""
         opened = [self.rough(name) for name in self.rows]
-        for work in ("artifact", "accuracy"):
+        for work in WORKS:
             opened = [self.after(one, work) if work not in one.done else one for one in opened]
         return [one.known for one in opened]
 
@@ -297,13 +299,22 @@ ROWS = st.dictionaries(
 
 @settings(max_examples=200)
 @given(
-    ROWS, st.floats(0.5, 1000), st.integers(1, 9), st.booleans(), st.integers(1, 3), st.booleans()
+    ROWS,
+    st.floats(0.5, 1000),
+    st.integers(1, 9),
+    st.integers(1, 3),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
 )
 def test_looking_at_what_can_still_win_finds_what_looking_at_everything_finds(
-    rows, bound, least, rated, count, reward
+    rows, bound, least, count, rated, warm, reward
 ):
-    world = World(rows, rated=rated)
+    world = World(rows, rated=rated, warm=warm)
     aim = Aim((latency(bound), size(least)))
+    if warm:
+        limit = msgspec.structs.replace(latency(bound), quantity="sustained_p50_ms")
+        aim = aim._replace(limits=(*aim.limits, limit))
     if reward:
         aim = aim._replace(ranking="mnasnet", target_ms=bound)
     assert decide(world.lazily(aim, count), aim).chosen == decide(world.whole(), aim).chosen
