@@ -23,6 +23,8 @@ WEIGHTS: Final = "imagenet"
 RECIPE: Final = "int8"
 # Enough for a median that holds on a quiet machine, and short enough to watch.
 BLOCKS: Final = 12
+# As many as may be compared with the effect of their order taken out; a gate takes twice as many.
+LAUNCHES: Final = 6
 MIN_TIME_S: Final = 0.5
 # What a target's row of a conversion can have failed with.
 _FAILURES: Final[dict[int, type[EdgeseError]]] = {
@@ -79,6 +81,7 @@ def demonstrate(
             measure.profile(
                 pair,
                 threads=1,
+                launches=LAUNCHES,
                 blocks=BLOCKS,
                 min_time_s=MIN_TIME_S,
                 progress=lambda stage, fraction: on_progress("profile", stage, fraction),

@@ -40,7 +40,7 @@ BUDGET: Final = """\
 device = "host"
 latency_p50_ms = 20.0
 size_mb = 8.5
-accuracy = 0.85
+accuracy = 0.8
 """
 
 Report = Callable[[str, str, float], None]

@@ -42,7 +42,11 @@ def cells_of(results: Sequence[ProfileResult]) -> tuple[BaselineCell, ...]:
     """
     cells = [
         BaselineCell(
-            name=name_of(profile.label), device=result.device, plan=result.plan, profile=profile
+            name=name_of(profile.label),
+            device=result.device,
+            plan=result.plan,
+            profile=profile,
+            measured=result.created,
         )
         for result in results
         if result.plan is not None

@@ -27,6 +27,7 @@ class Candidate(NamedTuple):
         trained: None of a prediction.
         absence: why nothing was measured; "" where it was.
         plan: that ``profile`` was measured with.
+        measured: when, UTC, ISO 8601.
         beside: the baseline's artifact, where it was measured in the same job.
     """
 
@@ -41,6 +42,7 @@ class Candidate(NamedTuple):
     model: str
     absence: str = ""
     plan: MeasurePlan | None = None
+    measured: str = ""
     profile: Profile | None = None
     beside: Profile | None = None
     program: ProgramProfile | None = None
@@ -72,7 +74,12 @@ def _of_result(path: Path, result: ProfileResult) -> Iterator[Candidate]:
     }
     for profile in result.profiles:
         bare = _bare(path, result, profile)
-        yield bare._replace(plan=result.plan, profile=profile, curve=curves.get(profile.sha256))
+        yield bare._replace(
+            plan=result.plan,
+            measured=result.created,
+            profile=profile,
+            curve=curves.get(profile.sha256),
+        )
     for program in result.programs:
         yield _bare(path, result, program)._replace(program=program)
     for estimate in result.estimates:

@@ -8,10 +8,10 @@ cells be judged together, each at the confidence that is left for it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, fsum, inf, log, sqrt
-from statistics import NormalDist, fmean, variance
+from statistics import NormalDist
 from typing import Final, Protocol
 
-from edgese.measure.statistics import student_p, student_quantile
+from edgese.measure.statistics import student_p, student_quantile, trimmed_mean
 from edgese.records.evaluation import Evaluation
 from edgese.records.interval import Interval
 from edgese.statistics import paired_difference, wilson
@@ -145,14 +145,13 @@ class Times:
 
 
 def over_launches(times: Sequence[float]) -> Times | Unknown:
-    """One figure of each launch: their geometric mean, with Student's error over launches.
+    """One figure of each launch: their `trimmed_mean`, of logarithms.
 
     One launch says nothing of how launches differ.
     """
     if len(times) < 2:
         return Unknown(value=times[0])
-    logs = sorted(map(log, times))
-    return Times(middle=fmean(logs), error=sqrt(variance(logs) / len(logs)), freedom=len(logs) - 1)
+    return Times(**trimmed_mean([*map(log, times)])._asdict())
 
 
 def over_one_process(value: float, launches: Sequence[float]) -> Times | Unknown:

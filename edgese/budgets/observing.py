@@ -18,7 +18,14 @@ from edgese.budgets.evidence import (
 )
 from edgese.budgets.inputs import EVALUATE, PROFILE
 from edgese.budgets.judging import Cell, accepts
-from edgese.budgets.regression import beside, describe, from_files, noise_for, spread
+from edgese.budgets.regression import (
+    beside,
+    describe,
+    from_files,
+    noise_for,
+    reaches,
+    spread,
+)
 from edgese.measure.statistics import quantile
 from edgese.records.baseline import BaselineCell, Noise, NoiseFile
 from edgese.records.binary import BinaryRun
@@ -160,6 +167,15 @@ def _slowdown(
             "From files alone nobody can tell how far this device is off from itself: measure it "
             f"once with `edgese profile ARTIFACT --device {candidate.device} --threads "
             f"{profile.threads} --calibrate-noise`, or give the artifacts themselves.",
+        )
+    if not reaches(noise, candidate.measured, base.measured):
+        return _Found(
+            None,
+            "",
+            "The noise of this device was measured within a shorter time than lies between the "
+            "two measurements, and a machine changes from day to day: run `edgese profile "
+            "ARTIFACT --calibrate-noise` again, now and on other days, and it adds to what there "
+            "is; or give the artifacts themselves.",
         )
     told = f"from files; {describe(noise)}"
     return _Found(from_files(profile, base.profile, noise), profile.source, told)

@@ -6,18 +6,20 @@ what `edgese profile --calibrate-noise` measures, and nothing in the two files c
 """
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from itertools import chain
 from math import exp, fsum, log, sqrt
-from statistics import fmean, median, variance
+from statistics import fmean, median
 
 from edgese.budgets.evidence import Times, joined, over_launches
-from edgese.measure.statistics import paired_logarithms
+from edgese.measure.statistics import effect_of, paired_logarithms
 from edgese.measure.summary import block_medians_ms
 from edgese.records.baseline import Noise, NoiseFile
 from edgese.records.measurement import DeviceInfo, Launch, MeasurePlan, Profile
 
 # With fewer runs Student's factor is above 2.5, and a spread of three is hardly one.
 FEWEST_RUNS = 6
+LONG_ENOUGH = timedelta(days=7)
 
 
 def level(launches: Sequence[Launch]) -> float:
@@ -34,13 +36,7 @@ def beside(candidate: Profile, baseline: Profile) -> Times:
         [block_medians_ms(launch.blocks) for launch in profile.launches]
         for profile in (candidate, baseline)
     )
-    logs = sorted(paired_logarithms(times, base))
-    return Times(
-        middle=fmean(logs),
-        error=sqrt(variance(logs) / len(logs)),
-        freedom=len(logs) - 1,
-        offset=-1.0,
-    )
+    return Times(**effect_of(paired_logarithms(times, base))._asdict(), offset=-1.0)
 
 
 def from_files(candidate: Profile, baseline: Profile, noise: Noise) -> Times:
@@ -64,6 +60,22 @@ def spread(noise: Noise) -> tuple[float, int]:
     middle = fmean(logs)
     freedom = len(logs) - 1
     return sqrt(fsum(sorted((x - middle) ** 2 for x in logs)) / freedom), freedom
+
+
+def reaches(noise: Noise, one: str, other: str) -> bool:
+    """Whether the runs of a noise say how far two times of measuring may be apart.
+
+    A machine that others share changes more within hours than within a minute; runs of one minute
+    know nothing of that. Where they span `LONG_ENOUGH`, days and weekends are among them.
+
+    Args:
+        one, other: UTC, ISO 8601; "" is a time that nobody wrote down, which is too far.
+    """
+    if not one or not other or not all(noise.created):
+        return False
+    runs = [*map(datetime.fromisoformat, noise.created)]
+    apart = abs(datetime.fromisoformat(one) - datetime.fromisoformat(other))
+    return min(apart, LONG_ENOUGH) <= max(runs) - min(runs)
 
 
 def slowdown_seen(noise: Noise, bound: float, confidence: float = 0.95) -> float:

@@ -87,7 +87,11 @@ def profile(
     min_time: MinTime = _PLAN.min_time_s,
     operators: Annotated[
         bool,
-        typer.Option("--operators", help="Also tell what each operator takes (ONNX Runtime)."),
+        typer.Option(
+            "--operators",
+            help="Also tell what each operator takes (ONNX Runtime); of an emulated processor, "
+            "its instructions, in a whole emulated machine.",
+        ),
     ] = False,
     sustained: Annotated[
         str | None,

@@ -153,7 +153,7 @@ def _operators(times: "OperatorTimes") -> None:
     ui.table(
         ("operator", "count", "mean", "share"),
         [
-            (kind.operator, str(kind.count), f"{kind.mean_ms:.3f} ms", ui.percent(kind.share, 1))
+            (kind.operator, str(kind.count), times.amount(kind.mean_ms), ui.percent(kind.share, 1))
             for kind in times.kinds
         ],
     )

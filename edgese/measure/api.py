@@ -12,6 +12,7 @@ from edgese import __version__, catalog
 from edgese.devices import ANYHOW, Reach, find_device, vela
 from edgese.errors import ConfigError, DeviceAbsent, MissingDependency
 from edgese.measure.emulation import emulated
+from edgese.measure.guests import operator_instructions
 from edgese.measure.operators import operator_times
 from edgese.measure.programs import by_program
 from edgese.measure.standing import stand_ins
@@ -68,7 +69,8 @@ def profile(
         require_device: nothing stands in for a device that is not there.
         runner: the runtime's own benchmark program for the device, instead of edgese's runner.
         delegate: that such a program is to use; "" for its default.
-        operators: also what each operator takes, where the runtime tells.
+        operators: also what each operator takes, where the runtime tells; on an emulated
+            processor how many instructions it executes, in a whole emulated machine.
         sustained_s: also runs each artifact for so long without a pause, to see how it goes on.
         group: artifacts that are measured together at most, the first one among them each time.
         out: where the result is written after each group, and now and then while it is sustained.
@@ -108,7 +110,7 @@ def profile(
         name, facts = device, catalog.device_facts(device)
         if facts.transport in ("qemu", "vela"):
             _check_computed(facts, runner, more)
-            return sealed(_computed(artifacts, facts, threads or 1, timeout_s, progress))
+            return sealed(_computed(artifacts, facts, threads or 1, timeout_s, more, progress))
         try:
             place = find_device(device, reach._replace(threads=threads or reach.threads))
         except (DeviceAbsent, MissingDependency) as error:
@@ -209,11 +211,13 @@ def _check(
 
 
 def _check_computed(facts: DeviceFacts, runner: Path | None, more: _More) -> None:
-    if runner is not None or more.needs_device:
+    operators = more.operators and facts.transport != "qemu"
+    if runner is not None or more.sustained_s is not None or more.resume or operators:
         raise ConfigError(
             f"{facts.title} runs no program of yours, and has no times.",
-            hint="Leave --runner, --operators, --sustained and --resume out, or name another "
-            "device.",
+            hint="Leave --runner, --sustained and --resume out"
+            + (", and --operators" if operators else "")
+            + ", or name another device.",
         )
 
 
@@ -222,6 +226,7 @@ def _computed(
     facts: DeviceFacts,
     threads: int,
     timeout_s: float,
+    more: _More,
     progress: Progress | None,
 ) -> ProfileResult:
     """Of what is no machine: an emulated processor, or an accelerator that a compiler knows."""
@@ -236,4 +241,12 @@ def _computed(
     counted = emulated(
         artifacts, facts.name, threads=threads, timeout_s=timeout_s, progress=progress
     )
-    return msgspec.structs.replace(result, emulations=counted)
+    result = msgspec.structs.replace(result, emulations=counted)
+    if not more.operators:
+        return result
+    return msgspec.structs.replace(
+        result,
+        operators=operator_instructions(
+            artifacts, facts.name, timeout_s=timeout_s, progress=progress
+        ),
+    )

@@ -20,6 +20,7 @@ class BaselineCell(Record, frozen=True):
         device: as in ``--device``.
         plan: that it was measured with.
         artifact: where it was kept, relative to the baseline's folder; "" where it was not.
+        measured: when, UTC, ISO 8601.
     """
 
     name: str
@@ -27,6 +28,7 @@ class BaselineCell(Record, frozen=True):
     plan: MeasurePlan
     profile: Profile
     artifact: str = ""
+    measured: str = ""
 
 
 class Baseline(Record, frozen=True):

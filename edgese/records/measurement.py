@@ -36,7 +36,7 @@ class MeasurePlan(Record, frozen=True):
     """
 
     threads: int
-    launches: int = 6
+    launches: int = 12
     blocks: int = 24
     min_runs: int = 100
     min_time_s: float = 2.0

@@ -43,6 +43,9 @@ class OperatorTimes(Record, frozen=True):
     They come from a process of their own, because recording them slows the runtime down: shares are
     what they are good for, and ``inference_ms`` is no latency.
 
+    Where ``source`` is "emulated" there is no time in them: a millisecond is a million
+    instructions, and ``amount`` says it so.
+
     Attributes:
         label: the artifact's path as it was given.
         resolution: height and width of the input.
@@ -77,3 +80,7 @@ class OperatorTimes(Record, frozen=True):
     versions: dict[str, str] = msgspec.field(default_factory=dict)
     source: Source = "measured"
     schema: int = OPERATORS_SCHEMA
+
+    def amount(self, mean_ms: float) -> str:
+        """What an operator takes, with its unit."""
+        return f"{mean_ms:.3f} {'M instructions' if self.source == 'emulated' else 'ms'}"

@@ -36,9 +36,9 @@ def times(found: OperatorTimes) -> Markup:
     drawn = [
         svg.row(
             f"{kind.operator} x {kind.count}",
-            svg.bar(100 * kind.share, scale, f"{kind.mean_ms:.3f} ms"),
+            svg.bar(100 * kind.share, scale, found.amount(kind.mean_ms)),
             f"{kind.share:.1%}",
-            note=f"{kind.mean_ms:.2f} ms",
+            note=found.amount(kind.mean_ms),
         )
         for kind in kinds
     ]
@@ -53,7 +53,7 @@ def times(found: OperatorTimes) -> Markup:
                     one.name,
                     one.operator,
                     f"{one.dtype} {'x'.join(map(str, one.output))}",
-                    f"{one.mean_ms:.3f} ms",
+                    found.amount(one.mean_ms),
                     f"{one.share:.1%}",
                 )
                 for one in longest
@@ -63,9 +63,9 @@ def times(found: OperatorTimes) -> Markup:
     )
     told = tag(
         "p",
-        f"{found.runs} inferences of {found.inference_ms or 0:.2f} ms while they were recorded, of "
-        f"which {found.outside_ms or 0:.2f} ms are in no operator. Recording slows the runtime "
-        "down: the shares count, not the milliseconds.",
+        f"{found.runs} inferences of {found.amount(found.inference_ms or 0)} while they were "
+        f"recorded, of which {found.amount(found.outside_ms or 0)} are in no operator. Recording "
+        "slows the runtime down: the shares count, not their sum.",
         class_="quiet",
     )
     return joined(svg.rows(drawn, scale, "%"), told, details)

@@ -16,6 +16,7 @@ import msgspec
 from edgese import catalog
 from edgese.devices import find_device
 from edgese.errors import ConfigError, DeviceAbsent, MeasurementError, MissingDependency
+from edgese.measure.sustained import check_length
 from edgese.models.registry import find_model
 from edgese.protocols import Progress
 from edgese.records.candidate import Candidate
@@ -85,6 +86,8 @@ def select(
             f"The budget limits {SUSTAINED}, and nobody said how long that is.",
             hint="Give --sustained 10m, or how long your users keep it running.",
         )
+    if order.sustained_s:
+        check_length(order.sustained_s)
     # What is compared with fp32 is only evaluated there where somebody asks.
     order = msgspec.structs.replace(order, drop=any(one.quantity == DROP for one in aim.limits))
     say = progress or _silent

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from edgese.budgets.evidence import Times
 from edgese.budgets.judging import Cell, judged_together
-from edgese.budgets.regression import beside, describe, from_files, level
+from edgese.budgets.regression import beside, describe, from_files, level, reaches
 from edgese.measure.statistics import quantile
 from edgese.measure.summary import summary
 from edgese.records.baseline import NOISE_RUNS, Noise
@@ -77,16 +77,25 @@ class Run(NamedTuple):
 
     Attributes:
         arms: of each, launches of blocks of times in ns.
+        created: when, UTC, ISO 8601.
     """
 
     arms: tuple[list[list[list[int]]], list[list[list[int]]]]
+    created: str
 
 
 class Pair(NamedTuple):
-    """A candidate and a baseline that are truly the same."""
+    """A candidate and a baseline that are truly the same.
+
+    Attributes:
+        noise: that is known of the device; None where they were measured beside each other.
+        reached: False where that noise knows nothing of times so far apart.
+    """
 
     candidate: list[list[list[int]]]
     baseline: list[list[list[int]]]
+    noise: Noise | None = None
+    reached: bool = True
 
 
 def beside_pairs(runs: Sequence[Run], count: int, rng: random.Random) -> list[Pair]:
@@ -103,12 +112,25 @@ def beside_pairs(runs: Sequence[Run], count: int, rng: random.Random) -> list[Pa
     return pairs
 
 
-def file_pairs(runs: Sequence[Run], count: int, rng: random.Random) -> list[Pair]:
-    """One arm of each of two different runs."""
+def file_pairs(
+    runs: Sequence[Run], count: int, calibration: int, info: DeviceInfo, rng: random.Random
+) -> list[Pair]:
+    """One arm of each of two different runs, and the noise of others of the same stretch of time.
+
+    So it is where a device is calibrated now and then; `reaches` refuses what is not.
+    """
     pairs = []
     for _ in range(count):
-        one, other = rng.sample(runs, 2)
-        pairs.append(Pair(rng.choice(one.arms), rng.choice(other.arms)))
+        one, other, *others = rng.sample(runs, 2 + calibration)
+        noise = noise_of(others, info)
+        pairs.append(
+            Pair(
+                rng.choice(one.arms),
+                rng.choice(other.arms),
+                noise,
+                reaches(noise, one.created, other.created),
+            )
+        )
     return pairs
 
 
@@ -169,7 +191,7 @@ def noise_of(runs: Sequence[Run], info: DeviceInfo) -> Noise:
         sha256="a",
         plan=MeasurePlan(threads=2),
         levels_ms=levels,
-        created=("",) * len(levels),
+        created=tuple(run.created for run in runs),
     )
 
 
@@ -206,7 +228,7 @@ def mann_whitney(candidate: Profile, baseline: Profile) -> bool:
 def judge(samples: Path, count: int, calibration: int, seed: int) -> None:
     """Tells how often each way of judging is wrong."""
     kept = json.loads(samples.read_text())["runs"]
-    runs = [Run(tuple(run["arms"])) for run in kept]
+    runs = [Run(tuple(run["arms"]), run["created"]) for run in kept]
     info = DeviceInfo(**kept[0]["device"])
     loads = [run["device"]["load_average"] for run in kept]
     print(
@@ -215,16 +237,14 @@ def judge(samples: Path, count: int, calibration: int, seed: int) -> None:
         f"{min(loads):.1f} to {max(loads):.1f}, median {median(loads):.1f}"
     )
     rng = random.Random(seed)
-    noise = noise_of(runs[:calibration], info)
-    print(describe(noise), f"({calibration} runs calibrate, {len(runs) - calibration} are judged)")
+    print(describe(noise_of(runs, info)))
     ways = {
-        "beside": (beside_pairs(runs, count, rng), beside),
-        "from files": (
-            file_pairs(runs[calibration:], count, rng),
-            lambda one, other: from_files(one, other, noise),
+        "beside": beside_pairs(runs, count, rng),
+        f"from files, {calibration} others calibrate": file_pairs(
+            runs, count, calibration, info, rng
         ),
     }
-    for way, (pairs, evidence_of) in ways.items():
+    for way, pairs in ways.items():
         print(f"\n{way}: {count} pairs")
         print("slowdown   misses   unclear   meets | +10 % of last   Mann-Whitney   (alarms)")
         for slowdown in (0.0, 0.03, 0.05, 0.10, 0.20):
@@ -232,8 +252,13 @@ def judge(samples: Path, count: int, calibration: int, seed: int) -> None:
             for pair in pairs:
                 candidate = profile_of(pair.candidate, info, 1 + slowdown)
                 baseline = profile_of(pair.baseline, info)
-                told = gate_says(evidence_of(candidate, baseline))
-                verdicts.append(told.verdict)
+                evidence = (
+                    beside(candidate, baseline)
+                    if pair.noise is None
+                    else from_files(candidate, baseline, pair.noise)
+                )
+                told = gate_says(evidence)
+                verdicts.append(told.verdict if pair.reached else "unclear")
                 seen.append(told.smallest_seen)
                 last += ten_percent(candidate, baseline)
                 ranks += mann_whitney(candidate, baseline)

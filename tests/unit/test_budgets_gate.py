@@ -109,9 +109,9 @@ def test_one_launch_is_unclear_however_fast_it_was(judged, written, profile_of, 
     alone = msgspec.structs.replace(
         profile,
         launches=profile.launches[:1],
-        latency=msgspec.structs.replace(profile.latency, count=20),
+        latency=msgspec.structs.replace(profile.latency, count=10),
     )
-    plan = msgspec.structs.replace(result_of().plan, launches=1, blocks=4)
+    plan = msgspec.structs.replace(result_of().plan, launches=1, blocks=2)
     assert judged(written(result=result_of(alone, plan=plan))).exit_code == 6
 
 

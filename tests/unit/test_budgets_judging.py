@@ -163,7 +163,7 @@ def test_a_slowdown_that_is_said_to_be_seen_is_seen_in_95_of_100_cases():
     import random
 
     rng = random.Random(3)
-    bound, error, launches = 0.05, 0.03, 6
+    bound, error, launches = 0.05, 0.03, 4
     told = []
     for _ in range(2000):
         logs = [rng.gauss(0, error) for _ in range(launches)]
