@@ -146,6 +146,9 @@ def installed(
     stamp = f"{bundle.digest} {' '.join(prefix)}".strip()
     answer = ask(remote, f"cat {where}/{_STAMP} 2>/dev/null; command -v sh")
     *found, shell_path = answer.stdout.strip().splitlines() or [""]
+    if not shell_path.startswith("/"):
+        # A shell that has its programs built in names them without a place.
+        shell_path = "/bin/sh"
     if found == [stamp]:
         return path
     files = contents(bundle)

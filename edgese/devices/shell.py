@@ -102,6 +102,22 @@ def listed(text: str, mark: str) -> dict[int, FarFile]:
     return files
 
 
+# What watches the lifeline, which is its standard input: not every shell hands on other files that
+# it has open. Its arguments: the script's process, the job's, the folder, seconds.
+_GUARD: Final = """trap "" HUP TERM
+exec 3<&0 </dev/null
+cat <&3 &
+line=$!
+exec 3<&-
+(sleep "$4"; kill -9 $line) &
+wait $line
+kill -9 "$1"
+kill -9 -"$2"
+cd /
+rm -rf "$3"
+kill -9 0"""
+
+
 def job_script(
     argv: Sequence[str],
     environment: Mapping[str, str],
@@ -117,8 +133,9 @@ def job_script(
     Its standard input is its lifeline: while the host is there it stays open, and nothing comes
     through it. When it ends, because the host gave up, died or lost the connection, a guard on the
     far side kills the job and removes the folder, without anyone's help. It kills this script
-    first, which would otherwise end the guard because the job has ended. The job has a session of
-    its own, so that one signal reaches all that it started.
+    first, which would otherwise end the guard because the job has ended. Job and guard have a
+    session each, so that one signal reaches all that they started: adbd hears of the end only when
+    nobody holds the line any more. A guard that is killed at once may not have its session yet.
 
     Args:
         results: names in ``folder``/work whose size and hash are told at the end.
@@ -138,20 +155,13 @@ cd {place}/{WORK} || exit
 export {variables}
 setsid {" ".join(map(shlex.quote, argv))} </dev/null 2>../stderr 3<&- &
 job=$!
-(
-exec >/dev/null 2>&1
-trap '' HUP TERM
-if command -v timeout; then timeout {int(limit_s) + 1} cat <&3; else cat <&3; fi
-kill -9 $$
-kill -9 -$job
-cd /
-rm -rf {place}
-) &
+setsid sh -c '{_GUARD}' guard $$ $job {place} {int(limit_s) + 1} <&3 >/dev/null 2>&1 3<&- &
 guard=$!
 exec 3<&-
 wait $job
 code=$?
 kill -9 $guard
+kill -9 -$guard 2>/dev/null
 kill -9 -$job 2>/dev/null
 printf '%s\\n' "{mark}:$code"
 tail -c 8000 ../stderr >../stderr.end
