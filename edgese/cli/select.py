@@ -17,7 +17,7 @@ from edgese.cli.plan_options import (
     Serial,
     Threads,
 )
-from edgese.records.decision import Ranking
+from edgese.records.candidate import Ranking
 from edgese.records.measurement import MeasurePlan
 
 if TYPE_CHECKING:

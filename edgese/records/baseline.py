@@ -9,7 +9,7 @@ BASELINE_SCHEMA: Final = 1
 NOISE_SCHEMA: Final = 1
 
 # Runs of one calibration, if nobody says.
-NOISE_RUNS: Final = 12
+NOISE_RUNS: Final = 20
 
 
 class BaselineCell(Record, frozen=True):

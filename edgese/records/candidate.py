@@ -1,10 +1,13 @@
 """What can be chosen from: variants for a target, and the file that lists some."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 from edgese.records.base import Record
+
+# What candidates are put in order by.
+Ranking = Literal["accuracy", "mnasnet"]
 
 Side = Annotated[int, msgspec.Meta(ge=1)]
 

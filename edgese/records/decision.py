@@ -5,7 +5,7 @@ from typing import Literal
 from edgese.records.artifact import Manifest
 from edgese.records.base import Record
 from edgese.records.budget import Limit
-from edgese.records.candidate import Candidate
+from edgese.records.candidate import Candidate, Ranking
 from edgese.records.evaluation import Evaluation
 from edgese.records.profile import ProfileResult
 from edgese.records.verdict import Observation, Verdict
@@ -13,7 +13,6 @@ from edgese.records.verdict import Observation, Verdict
 SELECTION_SCHEMA = 1
 FINDING_SCHEMA = 1
 
-Ranking = Literal["accuracy", "mnasnet"]
 State = Literal["chosen", "meets", "misses", "unclear", "cannot win", "failed"]
 
 
@@ -114,7 +113,7 @@ class Spent(Record, frozen=True):
         resumed: of them, answered from what an earlier run left.
     """
 
-    round: Literal["rows", "predictions", "artifacts", "sustained", "accuracy"]
+    round: Literal["rows", "predictions", "looks", "artifacts", "sustained", "accuracy"]
     looked_at: int
     ruled_out: int
     seconds: float

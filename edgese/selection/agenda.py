@@ -2,7 +2,9 @@
 
 A candidate is spared where it misses a limit, or where even what it can still turn out to be is not
 better than a candidate of which everything is known. Of the others, the one that is likely to win
-comes first: where it does, all that are less accurate need not be looked at.
+comes first: where it does, all that are less accurate need not be looked at. A look of a second
+tells most that are too slow, with a wide interval; only what it does not rule out is measured in
+full.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,9 +30,9 @@ from edgese.selection.limits import guessed
 if TYPE_CHECKING:
     from edgese.records.verdict import Observation
 
-Work = Literal["artifact", "sustained", "accuracy"]
+Work = Literal["look", "artifact", "sustained", "accuracy"]
 # In the order of what they cost.
-WORKS: Final[tuple[Work, ...]] = ("artifact", "sustained", "accuracy")
+WORKS: Final[tuple[Work, ...]] = ("look", "artifact", "sustained", "accuracy")
 
 # Two candidates are measured as they come; a third can be expected beside one that was.
 _WORTH_AN_ANCHOR: Final = 3
@@ -84,11 +86,14 @@ def steps(opened: Sequence[Open], aim: Aim, count: int = 1) -> list[Step]:
         opened: as `with_expectations` gives them.
     """
     wanted = contenders(opened, aim)
-    unmeasured = [one for one in wanted if "artifact" not in one.done and not _meets(one, aim)]
+    unmeasured = [one for one in wanted if not _is_measured(one, aim)]
     if unmeasured:
         first = _anchors(unmeasured, opened)
         chosen = first or sorted(unmeasured, key=lambda one: _promise(one, aim))
-        return [Step(one.known.candidate, "artifact") for one in chosen[:count]]
+        return [
+            Step(one.known.candidate, "artifact" if "look" in one.done else "look")
+            for one in chosen[:count]
+        ]
     if warm := [one for one in wanted if "sustained" not in one.done and not _meets(one, aim)]:
         warm.sort(key=lambda one: _promise(one, aim))
         return [Step(one.known.candidate, "sustained") for one in warm[:count]]
@@ -117,8 +122,17 @@ def _is_settled(one: Open, aim: Aim) -> bool:
 
 def _is_finished(one: Open, aim: Aim) -> bool:
     """Whether nothing more can be found out of it, or nothing more needs to be."""
-    is_measured = one.done >= {"artifact", "sustained"}
-    return _is_rated(one) and (is_measured or _meets(one, aim))
+    is_timed = one.done >= {"artifact", "sustained"} or _meets(one, aim)
+    return _is_rated(one) and _is_measured(one, aim) and is_timed
+
+
+def _is_measured(one: Open, aim: Aim) -> bool:
+    """Whether it was measured in full, or need not be: nothing is delivered after a look alone."""
+    return "artifact" in one.done or (_meets(one, aim) and not _is_looked_at(one))
+
+
+def _is_looked_at(one: Open) -> bool:
+    return figure(one.known, LATENCY, ("measured",)) is not None
 
 
 def _is_rated(one: Open) -> bool:

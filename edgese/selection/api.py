@@ -40,8 +40,9 @@ from edgese.selection.outcome import result_of
 from edgese.selection.published import published
 from edgese.selection.work import Order, asked, check_inputs, keep, kept
 
-Round = Literal["rows", "predictions", "artifacts", "sustained", "accuracy"]
+Round = Literal["rows", "predictions", "looks", "artifacts", "sustained", "accuracy"]
 _ROUNDS: Final[dict[Work, Round]] = {
+    "look": "looks",
     "artifact": "artifacts",
     "sustained": "sustained",
     "accuracy": "accuracy",
@@ -133,9 +134,17 @@ class _Selection:
         """What cannot be done for a candidate counts as done."""
         order = self.order
         can: set[Work] = {"artifact"}
+        # What stands in for a device counts or computes, and needs as long for a look.
+        if order.measure and not self.everything and order.is_timed:
+            can.add("look")
         if order.data and (candidate.weights or order.train):
             can.add("accuracy")
-        if order.measure and order.sustained_s and _is_limited(candidate, self.aim, SUSTAINED):
+        if (
+            order.measure
+            and order.sustained_s
+            and order.is_timed
+            and _is_limited(candidate, self.aim, SUSTAINED)
+        ):
             can.add("sustained")
         return frozenset(WORKS) - can
 
@@ -200,13 +209,13 @@ class _Selection:
         """Converts, measures, trains and evaluates, as long as it can change the answer."""
         spent: dict[Work, list[float]] = {work: [] for work in WORKS}
         resumed: Counter[Work] = Counter()
-        before = self._missing()
+        ruled_out: Counter[Work] = Counter()
         while todo := self._todo(crew.size):
             fresh = []
             for step in todo:
                 if (found := kept(step, self.order)) is not None:
                     resumed[step.work] += 1
-                    self._take(step.work, found)
+                    ruled_out[step.work] += self._take(step.work, found)
                     spent[step.work].append(0.0)
                 else:
                     fresh.append(step)
@@ -217,17 +226,15 @@ class _Selection:
                 # A worker elsewhere has another name, and its pictures another place.
                 told = msgspec.structs.replace(found, asked=asked(step, self.order))
                 keep(told, self.order, step.work)
-                self._take(step.work, told)
+                ruled_out[step.work] += self._take(step.work, told)
                 spent[step.work].append(told.seconds)
-        out = self._missing() - before
         for work, name in _ROUNDS.items():
             if spent[work]:
                 self.rounds.append(
                     Spent(
                         round=name,
                         looked_at=len(spent[work]),
-                        # Accuracy is judged when latency has been.
-                        ruled_out=out if work == "artifact" else 0,
+                        ruled_out=ruled_out[work],
                         seconds=round(sum(spent[work]), 3),
                         resumed=resumed[work],
                     )
@@ -251,7 +258,9 @@ class _Selection:
         opened = with_expectations(list(self.opened.values()))
         return any(one.known.candidate == step.candidate for one in contenders(opened, self.aim))
 
-    def _take(self, work: Work, found: Finding) -> None:
+    def _take(self, work: Work, found: Finding) -> int:
+        """Learns what was found; how many candidates it rules out, 0 or 1."""
+        before = self._missing()
         self.findings.append(found)
         one = self.opened[found.candidate]
         known = one.known
@@ -261,6 +270,7 @@ class _Selection:
             known = known._replace(artifact=found.artifact)
         self.opened[found.candidate] = one._replace(known=known, done=one.done | {work})
         self._learn(found.candidate, figures.of_finding(found))
+        return self._missing() - before
 
     def _learn(self, candidate: Candidate, told: tuple[Observation, ...]) -> None:
         one = self.opened[candidate]

@@ -60,7 +60,7 @@ class Alone:
         wanted: Wanted,
     ) -> Iterator[Finding]:
         """See `Crew.perform`."""
-        converting = [step for step in steps if step.work == "artifact"]
+        converting = [step for step in steps if step.work in ("look", "artifact")]
         if len(converting) > 1:
             self._converted(converting, order)
         for step in steps:

@@ -6,12 +6,11 @@ from typing import Final, NamedTuple
 
 from edgese.budgets.judging import TRUST
 from edgese.records.budget import Limit
-from edgese.records.candidate import Candidate
+from edgese.records.candidate import Candidate, Ranking
 from edgese.records.decision import (
     Decision,
     LimitStanding,
     NearMiss,
-    Ranking,
     Relaxation,
     Standing,
     State,

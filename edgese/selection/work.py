@@ -3,6 +3,7 @@
 import hashlib
 import platform
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,6 +69,11 @@ class Order(Record, frozen=True):
     sustained_s: float = 0.0
 
     @property
+    def is_timed(self) -> bool:
+        """Whether the device is one that has times."""
+        return catalog.device_facts(self.device).transport not in ("qemu", "vela")
+
+    @property
     def reach(self) -> Reach:
         """How to get to the device."""
         return ANYHOW._replace(serial=self.serial, adb_server=self.adb_server, address=self.address)
@@ -77,6 +83,8 @@ def asked(step: Step, order: Order) -> str:
     """Hash of everything that the answer of a step depends on, except what it cannot change."""
     weights = step.candidate.weights
     told: dict[str, Any] = order.to_dict() | {"folder": "", "work": step.work}
+    if step.work == "look":
+        told["plan"] = _look_of(order.plan).to_dict()
     if step.work != "sustained":
         told["sustained_s"] = 0.0
     if step.work != "accuracy":
@@ -107,7 +115,7 @@ def perform(
     """
     start = time.perf_counter()
     found = Finding(asked=asked(step, order), candidate=step.candidate)
-    work = {"artifact": _measured, "sustained": _sustained, "accuracy": _rated}[step.work]
+    work = _WORK[step.work]
     try:
         found = work(found, order, artifact, progress or _silent)
     except DeviceAbsent:
@@ -159,8 +167,8 @@ def made(candidate: Candidate, order: Order, report: Progress | None = None) -> 
     )
 
 
-def _measured(found: Finding, order: Order, _: str, progress: Progress) -> Finding:
-    artifact = made(found.candidate, order, progress)
+def _measured(found: Finding, order: Order, before: str, progress: Progress) -> Finding:
+    artifact = _here(found.candidate, order, before, progress)
     return msgspec.structs.replace(
         found,
         artifact=str(artifact),
@@ -169,8 +177,23 @@ def _measured(found: Finding, order: Order, _: str, progress: Progress) -> Findi
     )
 
 
+def _here(candidate: Candidate, order: Order, before: str, progress: Progress) -> Path:
+    """What was made before, unless it lies on another machine of a cluster; else it is made."""
+    path = Path(before)
+    return path if before and path.exists() else made(candidate, order, progress)
+
+
+def _looked_at(found: Finding, order: Order, _: str, progress: Progress) -> Finding:
+    """Two launches, some inferences: they rule out what is far too slow, and choose nothing."""
+    return _measured(found, msgspec.structs.replace(order, plan=_look_of(order.plan)), "", progress)
+
+
+def _look_of(plan: MeasurePlan) -> MeasurePlan:
+    return msgspec.structs.replace(plan, launches=2, blocks=2, min_runs=10, min_time_s=0.2)
+
+
 def _sustained(found: Finding, order: Order, artifact: str, progress: Progress) -> Finding:
-    path = Path(artifact) if artifact else made(found.candidate, order, progress)
+    path = _here(found.candidate, order, artifact, progress)
     return msgspec.structs.replace(
         found,
         artifact=str(path),
@@ -390,6 +413,14 @@ def _identity(source: str) -> str:
         if file.is_file():
             digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\n".encode())
     return digest.hexdigest()
+
+
+_WORK: Final[dict[Work, Callable[[Finding, Order, str, Progress], Finding]]] = {
+    "look": _looked_at,
+    "artifact": _measured,
+    "sustained": _sustained,
+    "accuracy": _rated,
+}
 
 
 def _silent(stage: str, fraction: float) -> None:

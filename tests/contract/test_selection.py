@@ -60,6 +60,16 @@ def aim(**limits):
     return Aim(BudgetTable(**limits).limits())
 
 
+def chosen_launches(result):
+    """Of the last profile of what was chosen."""
+    found = [
+        one.profile.profiles[0].launches
+        for one in result.findings
+        if one.candidate.label == result.decision.chosen and one.profile
+    ]
+    return found[-1]
+
+
 def test_the_most_accurate_that_fits_is_found_measured_and_found_again(candidates, tmp_path):
     asked = aim(latency_p50_ms=1000.0, partitions=1)
     first = select(candidates, asked, order(tmp_path / "work"))
@@ -69,18 +79,16 @@ def test_the_most_accurate_that_fits_is_found_measured_and_found_again(candidate
     assert latency.source == "measured"
     assert 0 < latency.low <= latency.value <= latency.high
     assert {one.quantity: one.source for one in chosen.figures}["partitions"] == "read"
-    # The cheapest is measured to know what the others take, and then the best; nothing else is.
-    assert len(first.findings) == 2
-    assert {one.state for one in first.decision.standings} == {
-        "chosen",
-        "meets",
-        "cannot win",
-    }
+    # The cheapest is looked at to know what the others take, and then the best, which alone is
+    # measured in full.
+    assert len(first.findings) == 3
+    assert len(chosen_launches(first)) == PLAN.launches
+    assert {one.state for one in first.decision.standings} == {"chosen", "cannot win"}
 
     again = select(candidates, asked, order(tmp_path / "work"))
     assert again.decision == first.decision
-    artifacts = next(one for one in again.rounds if one.round == "artifacts")
-    assert (artifacts.looked_at, artifacts.resumed) == (2, 2)
+    told = {one.round: (one.looked_at, one.resumed) for one in again.rounds}
+    assert (told["looks"], told["artifacts"]) == ((2, 2), (1, 1))
 
     other = select(candidates, aim(latency_p50_ms=1e-4), order(tmp_path / "work"))
     assert other.decision.chosen == ""
@@ -106,7 +114,7 @@ def test_an_interrupted_selection_goes_on_with_what_was_found(candidates, tmp_pa
     monkeypatch.setattr(crew, "perform", real)
     found = select(candidates, asked, order(tmp_path / "work"))
     assert found.decision.chosen
-    assert next(one for one in found.rounds if one.round == "artifacts").resumed == 1
+    assert next(one for one in found.rounds if one.round == "looks").resumed == 1
 
 
 def test_a_candidate_that_cannot_be_converted_is_told_and_the_others_go_on(candidates, tmp_path):
@@ -189,5 +197,5 @@ def test_a_sustained_limit_is_measured_for_as_long_as_was_asked(candidates, tmp_
     assert told.source == "measured"
     assert 0 < told.low < told.value < told.high < 1000
     # It runs long, so it comes after the others were measured, and only for what can win.
-    assert [one.round for one in found.rounds] == ["rows", "artifacts", "sustained"]
+    assert [one.round for one in found.rounds] == ["rows", "looks", "artifacts", "sustained"]
     assert found.rounds[-1].looked_at == 1

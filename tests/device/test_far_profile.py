@@ -8,6 +8,7 @@ from edgese.devices.adb import AdbDevice
 from edgese.devices.ssh import SshDevice
 from edgese.errors import DeviceError
 from edgese.measure.api import profile
+from edgese.measure.sustained import sustained
 from edgese.store import sha256_of
 
 QUICK = {
@@ -61,6 +62,37 @@ def test_an_artifact_is_profiled_on_a_board(ssh_server, tiny):
     check(result, tiny)
     assert result.profiles[0].device.system.startswith("Linux")
     assert not any(ssh_server.cache.iterdir())
+
+
+def check_curve(result, tiny):
+    (curve,) = result.curves
+    assert result.complete
+    assert curve.complete
+    assert curve.sha256 == sha256_of(tiny)
+    assert len(curve.launch.blocks) >= 6
+    assert curve.last.p50_ms > 0
+
+
+def test_a_curve_without_a_pause_comes_from_a_phone_window_by_window(attached, phone, tiny):
+    kept = []
+    result = sustained([tiny], attached, seconds=1.2, window_s=0.2, threads=1, save=kept.append)
+    check_curve(result, tiny)
+    assert result.device.name == "Pixel 8"
+    assert not any(phone.storage.iterdir())
+
+
+def test_a_curve_without_a_pause_comes_from_a_board(ssh_server, tiny):
+    board = SshDevice(
+        ssh_server.address, config=ssh_server.config, python=(sys.executable,), cool_c=None
+    )
+    check_curve(sustained([tiny], board, seconds=1.2, window_s=0.2, threads=1), tiny)
+    assert not any(ssh_server.cache.iterdir())
+
+
+def test_a_curve_that_was_cut_off_keeps_its_windows_or_is_a_device_error(attached, phone, tiny):
+    phone.fault = "drop_in_run"
+    with pytest.raises(DeviceError, match="end mark did not come"):
+        sustained([tiny], attached, seconds=60, window_s=0.2, threads=1)
 
 
 def test_a_profile_that_was_cut_off_is_a_device_error(attached, phone, tiny):

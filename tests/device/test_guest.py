@@ -10,9 +10,15 @@ from shutil import which
 
 import pytest
 
+from edgese import store
+from edgese.conversion.api import convert
 from edgese.devices import guest
 from edgese.devices.guest import image, machine
-from edgese.errors import EdgeseError, MissingDependency
+from edgese.devices.guest.device import answering
+from edgese.errors import ConfigError, EdgeseError, MissingDependency
+from edgese.measure.api import profile
+from edgese.measure.guests import operator_instructions
+from edgese.records.measurement import Job, Push
 
 # Counts the nanoseconds of a loop by the machine's own clock, thrice.
 LOOP = """
@@ -158,3 +164,66 @@ def test_a_changed_image_is_no_image(ready, monkeypatch, tmp_path):
         file.write(b"\x00\x01\x02")
     with pytest.raises(MissingDependency):
         image.required()
+
+
+@pytest.fixture
+def own_server(monkeypatch, tmp_path):
+    """Whoever calls adb starts a server of its own, so that a user's is not touched."""
+    program = which("adb")
+    if program is None:
+        pytest.skip("adb is missing: apt-get install adb")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(probe.getsockname()[1]))
+    # adb's keys lie at home; what was set up for emulation does too.
+    monkeypatch.setenv("EDGESE_CACHE_DIR", str(store.cache_folder()))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    yield
+    subprocess.run([program, "kill-server"], check=False, capture_output=True, timeout=60)
+
+
+@pytest.mark.usefixtures("ready", "sysroot", "own_server")
+def test_a_job_on_real_adbd_ends_with_its_code_and_leaves_nothing(tmp_path):
+    heard = []
+    (tmp_path / "given").write_bytes(b"given")
+    with answering("arm64-a76") as device:
+        job = Job(
+            argv=("sh", "-c", "echo said; cp given back; exit 3"),
+            push=(Push(name="given", source=str(tmp_path / "given")),),
+            pull=("back",),
+            timeout_s=60,
+        )
+        outcome = device.run(job, heard.append)
+        left = device.clean()
+    assert (outcome.returncode, outcome.files) == (3, {"back": b"given"})
+    assert heard == ["said"]
+    assert left == ()
+
+
+@pytest.mark.usefixtures("ready", "sysroot", "own_server")
+def test_instructions_of_operators_add_up_to_those_that_are_counted(tmp_path):
+    (made,) = convert(
+        "efficientnet_lite0",
+        "onnxruntime",
+        weights="none",
+        recipe="int8-minmax",
+        data="embedded",
+        resolution=(96, 96),
+        out=tmp_path,
+    )
+    result = profile([Path(made.artifact)], device="arm64-a76", operators=True)
+    (told,), (counted,) = result.operators, result.emulations
+    assert told.source == "emulated"
+    assert told.kinds[0].operator == "QLinearConv"
+    # Recording takes some 40,000 instructions for each operator.
+    recorded = told.inference_ms * 1e6 - counted.instructions.total
+    assert 0 < recorded < 80_000 * len(told.operators)
+    assert told.amount(1.5) == "1.500 M instructions"
+
+
+def test_a_runtime_that_tells_no_operators_is_refused_before_anything_boots(tmp_path):
+    (made,) = convert(
+        "efficientnet_lite0", "tflite", weights="none", resolution=(64, 64), out=tmp_path
+    )
+    with pytest.raises(ConfigError, match="No operators are told of tflite"):
+        operator_instructions([Path(made.artifact)], "arm64-a76")

@@ -227,9 +227,10 @@ def test_an_expectation_holds_its_own_middle(macs, points):
 class World:
     """Candidates whose latency and accuracy can be found out, and what that was asked of."""
 
-    def __init__(self, rows, *, rated, warm=False):
+    def __init__(self, rows, *, rated, warm=False, looks=False):
         self.rows = rows
         self.behind = frozenset() if rated else frozenset({"accuracy"})
+        self.behind |= frozenset() if looks else frozenset({"look"})
         self.behind |= frozenset() if warm else frozenset({"sustained"})
         self.asked = []
 
@@ -247,6 +248,8 @@ class World:
         if work == "accuracy":
             return (figure("accuracy", share - 0.02, share + 0.02, "evaluated"),)
         ms = 5.0 * (macs / 1e8) ** 0.9 * factor
+        if work == "look":
+            return (figure("latency_p50_ms", ms * 0.8, ms * 1.3),)
         if work == "sustained":
             return (figure("sustained_p50_ms", ms * 1.1, ms * (1.1 + share / 10)),)
         return (
@@ -257,7 +260,9 @@ class World:
     def after(self, one, work):
         """A candidate with that."""
         told = self.found(one.known.candidate.model, work)
-        known = one.known._replace(figures=(*one.known.figures, *told))
+        names = {(each.quantity, each.source) for each in told}
+        kept = [one for one in one.known.figures if (one.quantity, one.source) not in names]
+        known = one.known._replace(figures=(*kept, *told))
         return one._replace(known=known, done=one.done | {work})
 
     def whole(self):
@@ -306,11 +311,12 @@ ROWS = st.dictionaries(
     st.booleans(),
     st.booleans(),
     st.booleans(),
+    st.booleans(),
 )
 def test_looking_at_what_can_still_win_finds_what_looking_at_everything_finds(
-    rows, bound, least, count, rated, warm, reward
+    rows, bound, least, count, rated, warm, looks, reward
 ):
-    world = World(rows, rated=rated, warm=warm)
+    world = World(rows, rated=rated, warm=warm, looks=looks)
     aim = Aim((latency(bound), size(least)))
     if warm:
         limit = msgspec.structs.replace(latency(bound), quantity="sustained_p50_ms")
