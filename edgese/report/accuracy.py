@@ -28,7 +28,7 @@ def section_of(evaluations: Sequence[Evaluation]) -> Markup | None:
             svg.SIDE * scale.place(100 * share)
             for share in (interval.low, one.top1.share, interval.high)
         )
-        told = f"{100 * interval.low:.2f} to {100 * interval.high:.2f} %"
+        told = f"{100 * interval.low:.2f} to {100 * interval.high:.2f}"
         plot = svg.canvas(
             svg.grid_x(scale),
             svg.line((low, 500.0), (high, 500.0), "interval main", told),
@@ -42,7 +42,7 @@ def section_of(evaluations: Sequence[Evaluation]) -> Markup | None:
                 plot,
                 f"{one.top1.share:.2%}",
                 title=one.subject,
-                note=f"{one.top1.count} of {one.top1.of}; {told}",
+                note=f"{one.top1.count} of {one.top1.of}, {told}",
             )
         )
     return section(

@@ -115,8 +115,10 @@ def _labels(labels: Sequence[str], most: int, *, ascii_only: bool) -> list[str]:
 
 
 def shortened(labels: Sequence[str]) -> list[str]:
-    """Paths without the folders that all of them have in common."""
+    """Paths without their folders, or where names repeat without those that all have in common."""
     parts = [label.split("/") for label in labels]
+    if len({part[-1] for part in parts}) == len(parts):
+        return [part[-1] for part in parts]
     shared = 0
     while (
         parts

@@ -65,6 +65,7 @@ def test_zeros_are_drawn_without_a_bar():
     [
         (["out/a.tflite", "out/b.onnx"], ["a.tflite", "b.onnx"]),
         (["out/x/a", "out/y/a"], ["x/a", "y/a"]),
+        (["out/x/a", "out/y/b"], ["a", "b"]),
         (["a", "b"], ["a", "b"]),
         (["out/a"], ["a"]),
         (["/out/a", "out/a"], ["/out/a", "out/a"]),
