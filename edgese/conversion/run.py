@@ -133,6 +133,7 @@ def _waiting(
             reference=str(program_folder / cache.REFERENCE),
             artifact=str(own / "artifact" / plan.artifact),
             threads=limits.threads,
+            trained=order.subject.is_trained,
         ),
         folder=str(own),
         memory_mb=plan.facts.worker_memory_mb + copies_mb,

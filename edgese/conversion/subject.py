@@ -46,6 +46,13 @@ class Subject:
     load: Callable[[], tuple["nn.Module", WeightsInfo]]
     stored: "StoredProgram | None" = None
 
+    @property
+    def is_trained(self) -> bool:
+        """False for random weights; a user's own module is the user's own affair."""
+        if self.stored is not None:
+            return self.stored.manifest.weights.trained
+        return self.weights is None or self.weights.trained
+
 
 def is_module(subject: object) -> TypeGuard["nn.Module"]:
     """Whether it is a torch module; torch is not imported to find out."""

@@ -25,6 +25,7 @@ class ConversionJob(Record, frozen=True):
         reference: the pictures and PyTorch's logits for them, an .npz file.
         artifact: where to write.
         threads: how many the worker may use.
+        trained: False for random weights.
     """
 
     target: str
@@ -36,6 +37,7 @@ class ConversionJob(Record, frozen=True):
     reference: str
     artifact: str
     threads: int
+    trained: bool = True
 
 
 class Advanced(Record, frozen=True, tag="advanced"):

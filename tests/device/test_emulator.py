@@ -136,7 +136,8 @@ def test_onnx_runtime_is_counted_too(artifacts):
     (found,) = emulated([artifacts.onnxruntime], "arm64-a76", runs=3, launches=1)
     assert found.versions["onnxruntime"] == "1.31.0"
     assert found.dispatch[0] == "dot product"
-    assert found.spread < 0.001
+    # In so small a network one wait of a thread on a busy machine is more than a thousandth.
+    assert found.spread < 0.004
     # Its library has no names; functions are told apart all the same.
     assert any("+0x" in kernel.name and kernel.share > 0.1 for kernel in found.kernels)
 
