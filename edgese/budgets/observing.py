@@ -26,11 +26,11 @@ from edgese.budgets.regression import (
     reaches,
     spread,
 )
-from edgese.measure.statistics import quantile
+from edgese.measure.summary import OF_LAUNCH, p50_ms
 from edgese.records.baseline import BaselineCell, Noise, NoiseFile
 from edgese.records.binary import BinaryRun
 from edgese.records.budget import RELATIVE, TIMES, Limit
-from edgese.records.measurement import Launch, MeasurePlan, Profile
+from edgese.records.measurement import MeasurePlan, Profile
 
 
 class Against(NamedTuple):
@@ -71,7 +71,7 @@ def _time(limit: Limit, candidate: Candidate, against: Against) -> _Found:
     if profile is not None:
         if limit.quantity == "sustained_p50_ms":
             return _sustained(candidate, profile)
-        of = _OF_LAUNCH[limit.quantity]
+        of = OF_LAUNCH[limit.quantity]
         evidence: Evidence = over_launches([of(launch) for launch in profile.launches])
         told = f"{len(profile.launches)} launches, {profile.latency.count} inferences"
         noise = candidate.plan and noise_for(against.noises, profile, candidate.plan)
@@ -124,7 +124,7 @@ def _sustained(candidate: Candidate, profile: Profile) -> _Found:
             None, "", "It was not measured: `edgese profile ARTIFACT --sustained 10m --out FILE`."
         )
     evidence = over_one_process(
-        candidate.curve.last.p50_ms, [_p50(launch) for launch in profile.launches]
+        candidate.curve.last.p50_ms, [p50_ms(launch) for launch in profile.launches]
     )
     return _Found(evidence, "measured", "one process without a pause")
 
@@ -280,24 +280,10 @@ def _measure(candidate: Candidate) -> str:
     return f"`edgese profile ARTIFACT --device {candidate.device} --require-device` measures it."
 
 
-def _samples_ms(launch: Launch) -> list[float]:
-    return [ns / 1e6 for block in launch.blocks for ns in block.samples_ns]
-
-
-def _p50(launch: Launch) -> float:
-    return quantile(_samples_ms(launch), 0.5)
-
-
 _INSPECT: Final = (
     "Nobody has looked: give the artifact itself beside its profile, or the file that "
     "`edgese inspect ARTIFACT --json` prints."
 )
-_OF_LAUNCH: Final[dict[str, Callable[[Launch], float]]] = {
-    "latency_p50_ms": _p50,
-    "latency_p90_ms": lambda launch: quantile(_samples_ms(launch), 0.9),
-    "load_ms": lambda launch: launch.load_ms,
-    "first_run_ms": lambda launch: launch.first_run_ms,
-}
 _OTHERS: Final[dict[str, Callable[[Candidate], _Found]]] = {
     "memory_mb": _memory,
     "size_bytes": _size,

@@ -1,16 +1,22 @@
 """From samples to the figures that people read; pure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from statistics import fmean, median
+from typing import Final
 
 from edgese.measure.statistics import paired_ratio, quantile
-from edgese.records.measurement import Block, LatencySummary, Profile, Ratio
+from edgese.records.measurement import Block, LatencySummary, Launch, Profile, Ratio
+
+
+def samples_ms(blocks: Sequence[Block]) -> list[float]:
+    """All samples, in order."""
+    return [ns / 1e6 for ns in chain.from_iterable(block.samples_ns for block in blocks)]
 
 
 def summary(blocks: Sequence[Block]) -> LatencySummary:
     """The figures over all samples of all blocks."""
-    samples = [ns / 1e6 for ns in chain.from_iterable(block.samples_ns for block in blocks)]
+    samples = samples_ms(blocks)
     return LatencySummary(
         count=len(samples),
         mean_ms=fmean(samples),
@@ -42,3 +48,17 @@ def ratio(artifact: Profile, baseline: Profile) -> Ratio:
         launches=len(base),
         rounds=sum(map(len, base)),
     )
+
+
+def p50_ms(launch: Launch) -> float:
+    """The median of a launch's inferences."""
+    return quantile(samples_ms(launch.blocks), 0.5)
+
+
+# What a budget can limit and each launch tells once, by its name there.
+OF_LAUNCH: Final[dict[str, Callable[[Launch], float]]] = {
+    "latency_p50_ms": p50_ms,
+    "latency_p90_ms": lambda launch: quantile(samples_ms(launch.blocks), 0.9),
+    "load_ms": lambda launch: launch.load_ms,
+    "first_run_ms": lambda launch: launch.first_run_ms,
+}

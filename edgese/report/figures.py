@@ -5,7 +5,7 @@ from itertools import chain
 from math import exp
 from typing import Final
 
-from edgese.measure.summary import block_medians_ms
+from edgese.measure.summary import block_medians_ms, samples_ms
 from edgese.records.measurement import Block, Profile, Ratio
 from edgese.report import svg
 from edgese.report.markup import Markup, joined, tag
@@ -19,7 +19,7 @@ _DRIFT_LEAST: Final = 5.0
 
 def latency(profiles: Sequence[Profile], names: Sequence[str]) -> Markup:
     """The distribution of all counted inferences, a row for each artifact."""
-    samples = [_samples_ms(profile) for profile in profiles]
+    samples = [samples_ms(_blocks(profile)) for profile in profiles]
     scale = around([edge for one in zip(profiles, samples, strict=True) for edge in _edges(*one)])
     return svg.rows(
         (
@@ -211,7 +211,3 @@ def _drifting(profile: Profile, marks: Sequence[tuple[float, float]], x: Scale, 
 
 def _blocks(profile: Profile) -> tuple[Block, ...]:
     return tuple(chain.from_iterable(launch.blocks for launch in profile.launches))
-
-
-def _samples_ms(profile: Profile) -> list[float]:
-    return [ns / 1e6 for block in _blocks(profile) for ns in block.samples_ns]

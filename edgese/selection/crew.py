@@ -60,7 +60,11 @@ class Alone:
         wanted: Wanted,
     ) -> Iterator[Finding]:
         """See `Crew.perform`."""
-        converting = [step for step in steps if step.work in ("look", "artifact")]
+        converting = [
+            step
+            for step in steps
+            if step.work in ("look", "artifact") and not artifacts.get(step.candidate)
+        ]
         if len(converting) > 1:
             self._converted(converting, order)
         for step in steps:

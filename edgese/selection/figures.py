@@ -1,10 +1,10 @@
 """What rows, manifests, profiles, predictions and evaluations say of a candidate; pure."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from edgese.budgets.evidence import over_launches, over_one_process, paired
-from edgese.measure.statistics import quantile
+from edgese.measure.summary import OF_LAUNCH, p50_ms
 from edgese.models.cost import cost
 from edgese.models.operators import operators
 from edgese.records.artifact import Manifest
@@ -95,13 +95,14 @@ def of_profiles(result: ProfileResult) -> tuple[Observation, ...]:
 def of_profile(profile: Profile) -> Iterator[Observation]:
     """Latencies with Student's interval over launches, memory, and the file's size."""
     told = f"{profile.device.name}, {profile.threads} threads, {len(profile.launches)} launches"
-    ways: tuple[tuple[str, float, Callable[[Launch], float]], ...] = (
-        ("latency_p50_ms", profile.latency.p50_ms, lambda one: quantile(_samples_ms(one), 0.5)),
-        ("latency_p90_ms", profile.latency.p90_ms, lambda one: quantile(_samples_ms(one), 0.9)),
-        ("load_ms", profile.load_ms, lambda one: one.load_ms),
-        ("first_run_ms", profile.first_run_ms, lambda one: one.first_run_ms),
-    )
-    for quantity, value, of_launch in ways:
+    values = {
+        "latency_p50_ms": profile.latency.p50_ms,
+        "latency_p90_ms": profile.latency.p90_ms,
+        "load_ms": profile.load_ms,
+        "first_run_ms": profile.first_run_ms,
+    }
+    for quantity, value in values.items():
+        of_launch = OF_LAUNCH[quantity]
         low, high = _over_launches([of_launch(one) for one in profile.launches], value)
         yield Observation(
             quantity=quantity, value=value, low=low, high=high, source=profile.source, told=told
@@ -164,7 +165,7 @@ def of_curve(curve: SustainedCurve, launches: Sequence[Launch]) -> Observation:
     value = curve.last.p50_ms
     low, high = 0.0, None
     if launches and curve.complete:
-        each = over_one_process(value, [quantile(_samples_ms(one), 0.5) for one in launches])
+        each = over_one_process(value, [p50_ms(one) for one in launches])
         if (interval := each.interval(_CONFIDENCE)) is not None:
             low, high = interval.low, interval.high
     return Observation(
@@ -245,7 +246,3 @@ def _exact(quantity: str, value: float, source: ObservationSource, told: str = "
     return Observation(
         quantity=quantity, value=value, low=value, high=value, source=source, told=told
     )
-
-
-def _samples_ms(launch: Launch) -> list[float]:
-    return [ns / 1e6 for block in launch.blocks for ns in block.samples_ns]

@@ -117,6 +117,14 @@ def test_an_interrupted_selection_goes_on_with_what_was_found(candidates, tmp_pa
     assert next(one for one in found.rounds if one.round == "looks").resumed == 1
 
 
+def test_several_are_converted_at_once(candidates, tmp_path):
+    asked = aim(latency_p50_ms=1000.0)
+    several = select(candidates, asked, order(tmp_path / "several"), everything=True, workers=2)
+    assert {one.candidate for one in several.findings} == set(candidates)
+    assert all(one.profile and not one.exit_code for one in several.findings)
+    assert several.decision.chosen.startswith(candidates[2].label)
+
+
 def test_a_candidate_that_cannot_be_converted_is_told_and_the_others_go_on(candidates, tmp_path):
     broken = msgspec.structs.replace(candidates[2], weights=str(tmp_path / "none.safetensors"))
     found = select([*candidates[:2], broken], aim(latency_p50_ms=1000.0), order(tmp_path / "work"))
