@@ -13,6 +13,7 @@ from edgese.records.verdict import Observation, Verdict
 SELECTION_SCHEMA = 1
 FINDING_SCHEMA = 1
 
+Round = Literal["rows", "predictions", "looks", "artifacts", "sustained", "accuracy"]
 State = Literal["chosen", "meets", "misses", "unclear", "cannot win", "failed"]
 
 
@@ -113,7 +114,7 @@ class Spent(Record, frozen=True):
         resumed: of them, answered from what an earlier run left.
     """
 
-    round: Literal["rows", "predictions", "looks", "artifacts", "sustained", "accuracy"]
+    round: Round
     looked_at: int
     ruled_out: int
     seconds: float

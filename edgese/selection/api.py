@@ -9,7 +9,7 @@ still win is looked at, and the answer is the one that measuring everything woul
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
@@ -20,7 +20,7 @@ from edgese.measure.sustained import check_length
 from edgese.models.registry import find_model
 from edgese.protocols import Progress
 from edgese.records.candidate import Candidate
-from edgese.records.decision import Finding, SelectionResult, Spent
+from edgese.records.decision import Finding, Round, SelectionResult, Spent
 from edgese.records.device import DeviceFacts
 from edgese.records.verdict import Observation
 from edgese.selection import figures
@@ -40,7 +40,6 @@ from edgese.selection.outcome import result_of
 from edgese.selection.published import published
 from edgese.selection.work import Order, asked, check_inputs, keep, kept
 
-Round = Literal["rows", "predictions", "looks", "artifacts", "sustained", "accuracy"]
 _ROUNDS: Final[dict[Work, Round]] = {
     "look": "looks",
     "artifact": "artifacts",
