@@ -9,7 +9,8 @@ and compute the same integers, bit for bit. It takes changes of the scales by so
 """
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -18,7 +19,8 @@ import torch
 from torch import fx
 
 from edgese.quantization.canonical import tensor_of
-from edgese.quantization.layout import Role
+from edgese.quantization.insertion import argument
+from edgese.quantization.layout import Point, Role
 from edgese.quantization.plan import Plan
 
 if TYPE_CHECKING:
@@ -29,6 +31,10 @@ aten = torch.ops.aten
 # factors are inexact by: 2^-24 of a product of codes, and 2^-20 of a code in XNNPACK's sums.
 _PRODUCT: Final = 4095
 _SUM: Final = 1023
+_MEAN: Final = 2047
+# A mean over many places needs a denominator far above their number; this many times.
+_LEAST: Final = 16
+_MEANS: Final = (aten.mean.dim, aten.adaptive_avg_pool2d.default)
 # What an int32 accumulator leaves to a bias beside the products that it adds up.
 _BIAS_CODES: Final = 2.0**29
 
@@ -49,6 +55,11 @@ def harmonized(module: fx.GraphModule, plan: Plan) -> Plan:
     # The picture's grid is its own: it is where the artifact begins.
     settled |= {node.name for node in module.graph.nodes if node.op == "placeholder"}
     for node in reversed(module.graph.nodes):
+        if node.target in _MEANS and node.name in point_of:
+            moved = _mean_moved(node, point_of, scales, settled)
+            scales |= moved
+            settled |= {*moved, point_of[argument(node).name].name}
+            continue
         end = _end(node, plan, scales)
         if end is None:
             continue
@@ -76,6 +87,20 @@ def harmonized(module: fx.GraphModule, plan: Plan) -> Plan:
         name: msgspec.structs.replace(grid, scale=scales[name]) for name, grid in plan.grids.items()
     }
     return dataclasses.replace(plan, grids=grids)
+
+
+def _mean_moved(
+    node: fx.Node, point_of: Mapping[str, Point], scales: Mapping[str, float], settled: set[str]
+) -> dict[str, float]:
+    """The scale behind a mean over places, moved; empty where it cannot be."""
+    source, own = point_of[argument(node).name].name, point_of[node.name].name
+    if own in settled or own == source:
+        return {}
+    before, after = argument(node).meta["val"], node.meta["val"]
+    averaged = math.prod(before.shape) // math.prod(after.shape)
+    ratio = scales[source] / scales[own] / averaged
+    (exact,) = _fractions([ratio], max(_MEAN, round(_LEAST / ratio)))
+    return {own: float(np.float32(scales[own] * ratio / exact))}
 
 
 def _end(node: fx.Node, plan: Plan, scales: dict[str, float]) -> float | None:

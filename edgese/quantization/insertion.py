@@ -132,6 +132,12 @@ def weight_codes(weight: Tensor, scales: "NDArray[np.float32]") -> Tensor:
     return (weight.double() / steps).round().clamp(-WEIGHT_HIGH, WEIGHT_HIGH)
 
 
+def on_grid(weight: Tensor, scales: "NDArray[np.float32]") -> Tensor:
+    """The values that the codes of a weight stand for."""
+    steps = torch.from_numpy(scales).double().view(-1, *[1] * (weight.ndim - 1))
+    return (weight_codes(weight, scales) * steps).float()
+
+
 def argument(node: fx.Node) -> fx.Node:
     """What an operator reads first."""
     first = node.args[0]
@@ -144,11 +150,9 @@ def _quantize_weight(module: fx.GraphModule, node: fx.Node, scales: "NDArray[np.
     weight = node.args[1]
     value = tensor_of(module, weight)
     steps = torch.from_numpy(scales)
-    codes = weight_codes(value, scales)
-    on_grid = (codes * steps.double().view(-1, *[1] * (value.ndim - 1))).float()
     # Each operator has a weight of its own from here on, also where two shared one.
     attribute, scale_name = f"_weight_{node.name}", f"_scales_{node.name}"
-    module.register_buffer(attribute, on_grid)
+    module.register_buffer(attribute, on_grid(value, scales))
     module.register_buffer(scale_name, steps)
     module.register_buffer(f"{scale_name}_zero", torch.zeros(len(scales), dtype=torch.int64))
     graph = module.graph

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 # Pictures that run at once: enough to keep the cores busy.
 BATCH: Final = 8
-# Corrections match means over pictures and places, and hold a layer's output for all at once.
-_CORRECTED: Final = 256
 # Below this share of pictures with the same first class, something is broken, not coarse.
 _COLLAPSED: Final = 0.7
 _RESHAPES: Final = (torch.ops.aten.view.default, torch.ops.aten.reshape.default)
@@ -103,10 +101,17 @@ def quantized(
             fidelity=fidelity(found, reference),
             collapse=collapse(found, reference),
         )
-    if (how.bias_correction or how.norm_reestimation) and batch == BATCH:
-        on_stage("correct the statistics", 0.0)
-        some = pictures[:: max(1, len(pictures) // _CORRECTED)][:_CORRECTED]
-        plan = corrected(module, plan, some, spread=how.norm_reestimation, batch=batch)
+    corrects = how.bias_correction or how.norm_reestimation or how.compensation
+    if corrects and batch == BATCH:
+        plan = corrected(
+            module,
+            plan,
+            pictures,
+            spread=how.norm_reestimation,
+            compensation=how.compensation,
+            seed=how.seed,
+            on_progress=lambda done: on_stage("correct each layer", done),
+        )
     return finished(module, plan, shape, pictures, reference, on_stage)
 
 

@@ -19,6 +19,8 @@ class QuantizationRecipe(Record, frozen=True):
         bias_correction: shifts each channel's mean back to what it is in float, through the bias.
         norm_reestimation: matches each channel's spread too, through the scale of its weights:
             re-estimating BatchNorm's statistics, where BatchNorm is folded.
+        compensation: changes weights so that each layer makes up for the errors of its input, see
+            `edgese.quantization.compensation`.
         equalization: cross-layer equalization where the operator between two convolutions allows
             it (ReLU, or none).
         keep_float: patterns of module paths whose operators stay in float.
@@ -31,6 +33,7 @@ class QuantizationRecipe(Record, frozen=True):
     percentile: Annotated[float, msgspec.Meta(gt=50, le=100)] = 99.99
     bias_correction: bool = True
     norm_reestimation: bool = False
+    compensation: bool = False
     equalization: bool = False
     keep_float: tuple[str, ...] = ()
     pictures: Annotated[int, msgspec.Meta(ge=1)] = 256

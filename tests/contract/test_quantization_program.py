@@ -294,7 +294,7 @@ def test_corrections_bring_a_coarse_network_closer(pictures):
     with torch.no_grad():
         reference = module(torch.from_numpy(pictures)).numpy()
         before = simulated_module(module, plan)(torch.from_numpy(pictures)).numpy()
-        plan = corrected(module, plan, pictures, spread=True, batch=8)
+        plan = corrected(module, plan, pictures, spread=True)
         after = simulated_module(module, plan)(torch.from_numpy(pictures)).numpy()
     assert mean_kl(after, reference) < 0.5 * mean_kl(before, reference)
 
