@@ -1,4 +1,4 @@
-"""Scales among which no sum and no product lies near the middle between two codes.
+"""Scales among which no sum, product or mean lies near the middle between two codes.
 
 Integer kernels put what they compute on the output's grid by a factor: the ratio of the scales.
 One runtime has it as a float32, another in fixed point, one rounds a tie to even and another up. So
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 aten = torch.ops.aten
 # The largest denominators whose distance from a middle is still well above what the runtimes' own
-# factors are inexact by: 2^-24 of a product of codes, and 2^-20 of a code in XNNPACK's sums.
+# factors are inexact by: 2^-24 of a product or a mean, and 2^-20 of a code in XNNPACK's sums.
 _PRODUCT: Final = 4095
 _SUM: Final = 1023
 _MEAN: Final = 2047
-# A mean over many places needs a denominator far above their number; this many times.
-_LEAST: Final = 16
+# A mean over more places than that needs a larger denominator: so many times their number.
+_MEAN_PLACES: Final = 2
 _MEANS: Final = (aten.mean.dim, aten.adaptive_avg_pool2d.default)
 # What an int32 accumulator leaves to a bias beside the products that it adds up.
 _BIAS_CODES: Final = 2.0**29
@@ -99,7 +99,7 @@ def _mean_moved(
     before, after = argument(node).meta["val"], node.meta["val"]
     averaged = math.prod(before.shape) // math.prod(after.shape)
     ratio = scales[source] / scales[own] / averaged
-    (exact,) = _fractions([ratio], max(_MEAN, round(_LEAST / ratio)))
+    (exact,) = _fractions([ratio], max(_MEAN, round(_MEAN_PLACES / ratio)))
     return {own: float(np.float32(scales[own] * ratio / exact))}
 
 

@@ -1,7 +1,10 @@
 """Weights that make up for the errors of their inputs."""
 
 import copy
+import os
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -9,15 +12,17 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from edgese.quantization.calibration import observe  # noqa: E402
+from edgese import catalog  # noqa: E402
+from edgese.conversion.integer import Integer, exported_with_pictures  # noqa: E402
+from edgese.conversion.subject import find_subject  # noqa: E402
 from edgese.quantization.canonical import canonical  # noqa: E402
 from edgese.quantization.compensation import compensated  # noqa: E402
-from edgese.quantization.corrections import corrected  # noqa: E402
 from edgese.quantization.insertion import simulated_module  # noqa: E402
-from edgese.quantization.layout import layout  # noqa: E402
-from edgese.quantization.plan import planned  # noqa: E402
-from edgese.records.quantization import QuantizationRecipe  # noqa: E402
+from edgese.quantization.pictures import calibration_set  # noqa: E402
+from edgese.quantization.ptq import fidelity, outputs, quantized  # noqa: E402
 
+DATA = Path(os.environ.get("EDGESE_DATA", ""), "imagenet-ccby", "labels.csv")
+V2_B0 = Path(os.environ.get("EDGESE_WEIGHTS", ""), "tf_efficientnetv2_b0.safetensors")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -105,3 +110,43 @@ def test_a_silent_channel_is_no_trouble():
     assert torch.isfinite(new).all()
     zeros = torch.zeros_like(wanted)
     assert compensated(node, module.weight.data, wanted, zeros, torch.Generator()) is not None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not DATA.is_file(), reason="EDGESE_DATA names no folder with imagenet-ccby")
+@pytest.mark.skipif(not V2_B0.is_file(), reason="EDGESE_WEIGHTS names no folder with V2-B0")
+def test_v2_b0_comes_closer_on_pictures_that_it_was_not_corrected_with():
+    recipe = catalog.recipe("int8")
+    how = recipe.quantization
+    subject = find_subject(
+        "efficientnet_v2_b0",
+        weights=str(V2_B0),
+        resolution=160,
+        classes=None,
+        features=False,
+        preprocessing=None,
+        labels=(),
+        name=None,
+        batch=1,
+    )
+    integer = Integer(recipe=recipe, pictures=calibration_set(DATA, 187, "calibration"))
+    network, _ = subject.load()
+    program, pictures = exported_with_pictures(
+        network, subject.card, integer, batch=1, on_stage=lambda *_: None
+    )
+    order = np.random.default_rng(0).permutation(len(pictures))
+    used, fresh = pictures[order[:120]], pictures[order[120:]]
+    reference = outputs(canonical(program), fresh, 8)
+    found = {}
+    for compensation in (False, True):
+        told = []
+        changed = msgspec.structs.replace(
+            recipe, quantization=msgspec.structs.replace(how, compensation=compensation)
+        )
+        made = quantized(program, changed, used, lambda *stage, told=told: told.append(stage))
+        found[compensation] = fidelity(
+            outputs(simulated_module(made.module, made.plan), fresh, 8), reference
+        )
+        assert ("correct each layer", 1.0) in told
+    assert found[True].sqnr_db > found[False].sqnr_db + 0.25
+    assert found[True].kl < found[False].kl

@@ -463,6 +463,31 @@ def test_harmonized_scales_leave_no_result_near_a_middle(pictures):
     assert _nearest_middle(np.add.outer(codes * left / end, codes * right / end)) < 1e-4
 
 
+# A float32 is inexact by 2^-24 of a code of up to 128.
+@pytest.mark.parametrize(
+    ("places", "margin"), [(7 * 7, 2e-4), (14 * 14, 2e-4), (112 * 112, 2.0**-17)]
+)
+def test_harmonized_means_lie_near_no_middle(places, margin, pictures):
+    """A mean over many places is near a middle now and then, and runtimes sum in other orders."""
+    side = int(places**0.5)
+    net = Lambda(
+        lambda m, x: m.a(F.silu(m.c(x)).mean((2, 3))), c=nn.Conv2d(3, 8, 1), a=nn.Linear(8, 5)
+    )
+    scaled = F.interpolate(torch.from_numpy(pictures), size=(side, side)).numpy()
+    module = canonical(torch.export.export(net.eval(), (torch.zeros(1, 3, side, side),)))
+    before = plan_of(module, scaled)
+    after = harmonized(module, before)
+    (mean,) = module.graph.find_nodes(op="call_function", target=torch.ops.aten.mean.dim)
+    read, given = str(mean.args[0]), mean.name
+    sums = np.arange(-255 * places, 255 * places + 1)
+    for plan, harmonious in ((before, False), (after, True)):
+        grids = plan.grids
+        values = sums * (grids[read].scale / grids[given].scale / places)
+        clear = _nearest_middle(values[np.abs(values) < 128]) > margin
+        assert bool(clear) is harmonious
+    assert after.grids[given].scale == pytest.approx(before.grids[given].scale, rel=2e-3)
+
+
 def _nearest_middle(values):
     """How near the nearest value is to the middle between two whole numbers."""
     return np.abs(np.abs(values - np.floor(values)) - 0.5).min()
