@@ -8,7 +8,9 @@ Random weights are compared on the parity pictures: the largest difference of a 
 and on how many the first class is the same. Trained ones are calibrated on the split "calibration"
 and judged on "test": the first class of fp16 beside PyTorch's, and of W8A8 beside two simulations,
 the exact integers of the whole program, and PyTorch's floats with the pairs and scales that the
-package has (pairs only where Core ML fuses them, scales as halves).
+package has (pairs only where Core ML fuses them, scales as halves). The W8A8 package is also
+executed in fp32, picture by picture as the simulation is: what is left is what the file says
+otherwise.
 """
 
 import argparse
@@ -30,7 +32,8 @@ from edgese.data.pictures import read_picture
 from edgese.data.preprocessing import preprocess
 from edgese.machine import cores
 from edgese.quantization.integers import integer_outputs
-from edgese.targets import mlpairs
+from edgese.store import read_manifest
+from edgese.targets import mlloading, mlpackage, mlpairs
 from edgese.targets.batches import dealt
 from edgese.targets.nodes import DEQUANTIZE_CHANNELS
 from edgese.targets.programs import folded_weights, held_tensors, pair_grid
@@ -100,11 +103,12 @@ def judged(model: str, weights: str, data: Path, folder: Path) -> list[dict[str,
     halves, _ = scored(model, weights, "fp16", data, folder)
     tell("fp16 beside PyTorch", halves, floats)
     made = quantize(model, data, weights=weights, split="calibration", out=folder)
-    codes, _ = scored(made.program, None, None, data, folder)
-    whole, same_pairs = simulated(made.program, data, sorted(floats))
+    codes, package = scored(made.program, None, None, data, folder)
+    whole, same_pairs, wide = simulated(made.program, package, data, sorted(floats))
     figures = [
         tell("W8A8 beside the exact integers", codes, whole),
         tell("W8A8 beside floats with the package's pairs and scales", codes, same_pairs),
+        tell("W8A8 in fp32 beside floats with the package's pairs and scales", wide, same_pairs),
         tell("the two simulations beside each other", whole, same_pairs),
         tell("W8A8 beside PyTorch's fp32", codes, floats),
     ]
@@ -113,8 +117,8 @@ def judged(model: str, weights: str, data: Path, folder: Path) -> list[dict[str,
 
 def scored(
     subject: str, weights: str | None, recipe: str | None, data: Path, folder: Path
-) -> tuple[dict[str, np.ndarray], float]:
-    """A package's logits by file, and the seconds that evaluating took."""
+) -> tuple[dict[str, np.ndarray], Path]:
+    """A package's logits by file, and the package."""
     (row,) = convert(subject, "coreml", weights=weights, recipe=recipe, out=folder)
     if row.error:
         raise SystemExit(f"{subject}: {row.error}")
@@ -128,7 +132,7 @@ def scored(
         f"SQNR {row.parity.sqnr_db:.1f} dB",
         flush=True,
     )
-    return logits, seconds
+    return logits, Path(row.artifact)
 
 
 def tell(
@@ -147,14 +151,19 @@ def tell(
 
 
 def simulated(
-    program: str, data: Path, files: list[str]
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Logits by file: in exact integers, and in floats with the package's pairs and scales."""
+    program: str, package: Path, data: Path, files: list[str]
+) -> tuple[dict[str, np.ndarray], ...]:
+    """Logits by file: exact integers, floats with the package's pairs, the package in fp32."""
     stored = find_stored(program)
     assert stored is not None
     exported = load_program(stored.path)
     wanted = stored.manifest.model.preprocessing
     module = packaged(exported).module(check_guards=False)
+
+    interface = read_manifest(package).interface
+    alone = mlloading.evaluated(
+        package, mlpackage.read(package), interface, threads=1, halves=False
+    )
 
     def one_by_one(pictures: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
@@ -162,6 +171,8 @@ def simulated(
         return np.concatenate(rows)
 
     run = dealt(one_by_one, cores())
+    run_wide = dealt(lambda rows: np.concatenate([alone(p[None]) for p in rows]), cores())
+    wide: dict[str, np.ndarray] = {}
     integers: dict[str, np.ndarray] = {}
     floats: dict[str, np.ndarray] = {}
     for start in range(0, len(files), GROUP):
@@ -170,7 +181,8 @@ def simulated(
         whole = integer_outputs(exported, pictures, stored.manifest.batch)
         integers.update(zip(part, whole, strict=True))
         floats.update(zip(part, run(pictures), strict=True))
-    return integers, floats
+        wide.update(zip(part, run_wide(pictures), strict=True))
+    return integers, floats, wide
 
 
 def packaged(exported: torch.export.ExportedProgram) -> torch.export.ExportedProgram:

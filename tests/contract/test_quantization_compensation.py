@@ -121,7 +121,7 @@ def test_v2_b0_comes_closer_on_pictures_that_it_was_not_corrected_with():
     subject = find_subject(
         "efficientnet_v2_b0",
         weights=str(V2_B0),
-        resolution=160,
+        resolution=128,
         classes=None,
         features=False,
         preprocessing=None,
