@@ -26,6 +26,9 @@ _RIDGES: Final = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)
 # output. More tell nothing new; a first layer has millions.
 _PLACES: Final = 4096
 _PLACES_PER_WEIGHT: Final = 40
+# Fewer of them for each weight of an output tell too little, whatever the ridge: places of one
+# picture are alike. (A layer that sees one place of each has as many errors as pictures.)
+_FEWEST_PER_WEIGHT: Final = 4
 # A layer whose outputs sum up more inputs stays as it is: errors average out in the sum, and the
 # time for the system grows with the cube.
 _MOST_WEIGHTS: Final = 2048
@@ -54,6 +57,9 @@ def compensated(
         window.moments(wanted[part::folds], found[part::folds], len(found), generator)
         for part in range(folds)
     ]
+    count = sum(moments.count for moments in seen)
+    if len(found) < count < _FEWEST_PER_WEIGHT * window.weights:
+        return weight
     shaped = weight.double().view(window.groups, len(weight) // window.groups, -1)
     costs = torch.zeros(len(_RIDGES), dtype=torch.double)
     for part in range(folds):
