@@ -68,8 +68,15 @@ def corrected(
         The plan, with the changed scales.
     """
     some = torch.from_numpy(pictures[:: _every(module, len(pictures))])
-    walk = _Walk(module, plan, some, spread=spread, compensation=compensation, seed=seed)
-    walk.on_progress = on_progress
+    walk = _Walk(
+        module,
+        plan,
+        some,
+        spread=spread,
+        compensation=compensation,
+        seed=seed,
+        on_progress=on_progress,
+    )
     with torch.no_grad():
         walk.run(some)
     nodes = {node.name: node for node in module.graph.nodes}
@@ -133,6 +140,7 @@ class _Walk(fx.Interpreter):
         spread: bool,
         compensation: bool,
         seed: int,
+        on_progress: Callable[[float], None],
     ) -> None:
         super().__init__(simulated_module(module, plan))
         self.floats = _Float(module, pictures)
@@ -143,19 +151,21 @@ class _Walk(fx.Interpreter):
         self.spread, self.compensation = spread, compensation
         self.generator = torch.Generator().manual_seed(seed)
         self.changed: dict[str, _Layer] = {}
-        self.on_progress: Callable[[float], None] = lambda _: None
+        self.on_progress = on_progress
+        self.walked = 0
 
     def run_node(self, n: fx.Node) -> object:
         node = self.layers.get(n.name)
         if node is None:
             return super().run_node(n)
         wanted_input, wanted = self.floats.until(n.name)
+        self.walked += 1
+        self.on_progress(self.walked / len(self.layers))
         if not (self.many or _has_places(node)):
             return super().run_node(n)
         found_input = self.env[argument(n)]
         layer, given = self._changed(node, wanted_input, wanted, found_input)
         self.changed[n.name] = layer
-        self.on_progress(len(self.changed) / len(self.layers))
         return given
 
     def _changed(
@@ -213,5 +223,4 @@ def _set_own(module: fx.GraphModule, node: fx.Node, index: int, value: Tensor) -
     set_tensor(module, attribute, value)
     with module.graph.inserting_before(node):
         own = module.graph.get_attr(attribute)
-    given = (*node.args[:index], own, *node.args[index + 1 :])
-    node.args = given
+    node.args = (*node.args[:index], own, *node.args[index + 1 :])

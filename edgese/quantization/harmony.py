@@ -55,7 +55,7 @@ def harmonized(module: fx.GraphModule, plan: Plan) -> Plan:
     # The picture's grid is its own: it is where the artifact begins.
     settled |= {node.name for node in module.graph.nodes if node.op == "placeholder"}
     for node in reversed(module.graph.nodes):
-        if node.target in _MEANS and node.name in point_of:
+        if node.target in _MEANS and node.name not in plan.layout.floats:
             moved = _mean_moved(node, point_of, scales, settled)
             scales |= moved
             settled |= {*moved, point_of[argument(node).name].name}

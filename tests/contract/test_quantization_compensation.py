@@ -150,3 +150,21 @@ def test_corrections_compensate_and_say_how_far_they_are():
         assert told == sorted(told)
         assert told[-1] == 1.0
     assert errors[1] < 0.9 * errors[0]
+
+
+def test_layers_of_one_place_are_left_as_they_are_with_few_pictures():
+    """What is told comes to an end, though the last layer is not changed."""
+    torch.manual_seed(0)
+    module = canonical(torch.export.export(Wide().eval(), (torch.zeros(1, 3, 8, 8),)))
+    pictures = np.random.default_rng(0).normal(0, 1, (16, 3, 8, 8)).astype(np.float32)
+    recipe = QuantizationRecipe(ranges="min_max")
+    where = layout(module)
+    seen_values = observe(module, where, pictures, "min_max", batch=8, seed=0)
+    plan = planned(module, where, seen_values, recipe)
+    told = []
+    changed = corrected(
+        module, plan, pictures, spread=True, compensation=True, on_progress=told.append
+    )
+    assert told[-1] == 1.0
+    assert np.array_equal(changed.weights["linear"], plan.weights["linear"])
+    assert not np.array_equal(changed.weights["conv2d_1"], plan.weights["conv2d_1"])

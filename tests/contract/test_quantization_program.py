@@ -488,6 +488,28 @@ def test_harmonized_means_lie_near_no_middle(places, margin, pictures):
     assert after.grids[given].scale == pytest.approx(before.grids[given].scale, rel=2e-3)
 
 
+@pytest.mark.parametrize("kept", [("pool",), ("stem", "pool"), ("stem",)])
+def test_a_mean_that_stays_in_float_is_left_alone(kept, pictures):
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.stem = nn.Conv2d(3, 8, 3)
+            self.pool = Lambda(lambda _, x: F.silu(x).mean((2, 3), keepdim=True))
+            self.fc = nn.Conv2d(8, 5, 1)
+
+        def forward(self, x):
+            """(N, 3, H, W) to (N, 5)."""
+            return self.fc(self.pool(self.stem(x))).flatten(1)
+
+    recipe = QuantizationRecipe(ranges="min_max", keep_float=kept)
+    module = canonical(program(Pooled()))
+    before = plan_of(module, pictures, recipe)
+    after = harmonized(module, before)
+    moved = after.grids["mean"].scale != before.grids["mean"].scale
+    assert moved == ("pool" not in kept)
+
+
 def _nearest_middle(values):
     """How near the nearest value is to the middle between two whole numbers."""
     return np.abs(np.abs(values - np.floor(values)) - 0.5).min()
