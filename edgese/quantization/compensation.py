@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional as F
 
+from edgese.targets.nodes import arguments
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -129,10 +131,8 @@ class _Window:
     """Which inputs each output of a layer reads."""
 
     def __init__(self, node: fx.Node, weight: Tensor) -> None:
-        # Defaults of the operator, from the stride on.
-        given: tuple[Any, ...] = node.args[3:] if weight.ndim > 2 else ()
-        defaults: tuple[Any, ...] = ([1, 1], [0, 0], [1, 1], 1)
-        self.stride, self.padding, self.dilation, self.groups = (*given, *defaults[len(given) :])
+        how: list[Any] = arguments(node)[3:] if weight.ndim > 2 else [[1, 1], [0, 0], [1, 1], 1]
+        self.stride, self.padding, self.dilation, self.groups = how
         self.kernel = tuple(weight.shape[2:]) or (1, 1)
         self.weights = weight[0].numel()
 
