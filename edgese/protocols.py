@@ -73,6 +73,32 @@ class Target(Protocol):
             ConversionError: names the target and, where known, the operators that it refused.
         """
 
+    def deviation(
+        self,
+        program: "ExportedProgram",
+        card: ModelCard,
+        recipe: Recipe,
+        options: TargetOptions,
+        artifact: Path,
+        interface: Interface,
+        pictures: "NDArray[np.float32]",
+    ) -> float | None:
+        """How far the saved file is from its program with this target's numbers.
+
+        Both are computed without any rounding but that of the grids. None where the file has the
+        program's own numbers, so that comparing answers tells all.
+
+        Args:
+            pictures: preprocessed, (N, 3, H, W).
+
+        Returns:
+            The largest difference of a logit.
+
+        Raises:
+            InputError: the file is not a readable artifact of this target.
+            OperatorUnknown: it has an operator that only the runtime itself executes.
+        """
+
     def inspect(self, artifact: Path, delegate: str) -> OperatorReport:
         """Reads the artifact back and counts what it consists of."""
 

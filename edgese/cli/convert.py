@@ -228,6 +228,15 @@ def show_outcomes(outcomes: "Sequence[ConversionOutcome]") -> None:
     for target, by in dict.fromkeys((o.target, o.parity.by) for o in outcomes if o.parity):
         if by:
             ui.note(f"{target}: compared by {by}.")
+    for target, deviation in dict.fromkeys(
+        (o.target, o.parity.deviation) for o in outcomes if o.parity
+    ):
+        if deviation is not None:
+            ui.note(
+                f"{target}: computed without rounding, the saved file is its program with the "
+                f"target's own numbers (largest difference {deviation:.1g}); the figures above are "
+                "of its fp16 values beside the program as every target has it."
+            )
     for outcome in outcomes:
         if outcome.collapse:
             ui.note(f"{outcome.target}: COLLAPSED: {outcome.collapse}. Do not ship it.")

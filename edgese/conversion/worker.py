@@ -28,6 +28,7 @@ from edgese.targets import target_module
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch.export import ExportedProgram
 
 # Shares of a worker's time, as the four targets have it for EfficientNet-B0.
 _CONVERTED: Final = 0.85
@@ -68,6 +69,10 @@ _RANDOM: Final = (
     "its answers with random weights tell nothing; its codes, scales and structure are the "
     "program's, and were compared"
 )
+# A deviation is told by any picture, and fp64 takes its time.
+_DEVIATION_PICTURES: Final = 2
+# Of the largest logit: ten times what a float32 rounds it by.
+_DEVIATION: Final = 1e-6
 
 
 def _listen(begin: threading.Event) -> None:
@@ -106,11 +111,12 @@ def _converted(
         artifact,
         lambda stage, fraction: say(Advanced(stage=stage, fraction=fraction * _CONVERTED)),
     )
-    del program
     say(Advanced(stage="inspect", fraction=_CONVERTED))
     operators = target.inspect(artifact, job.delegate)
     say(Advanced(stage="compare with PyTorch", fraction=_INSPECTED))
-    parity = parity_of(target, job, artifact, interface)
+    deviation = deviation_of(target, job, program, artifact, interface)
+    del program
+    parity = parity_of(target, job, artifact, interface, deviation)
     return Succeeded(
         interface=interface,
         operators=operators,
@@ -121,8 +127,55 @@ def _converted(
     )
 
 
-def parity_of(target: Target, job: ConversionJob, artifact: Path, interface: Interface) -> Parity:
+def deviation_of(
+    target: Target,
+    job: ConversionJob,
+    program: "ExportedProgram",
+    artifact: Path,
+    interface: Interface,
+) -> float | None:
+    """How far the file is from its program where the target can tell, as `Target.deviation` says.
+
+    Raises:
+        ConversionError: it is further than by a float's rounding.
+    """
+    pictures, logits = _reference(Path(job.reference))
+    try:
+        found = target.deviation(
+            program,
+            job.card,
+            job.recipe,
+            job.options,
+            artifact,
+            interface,
+            pictures[:_DEVIATION_PICTURES],
+        )
+    except OperatorUnknown:
+        # What executes the file is asked for its answers next, and says so.
+        return None
+    # NaN is no passing.
+    if found is not None and not found <= _DEVIATION * abs(logits).max():
+        title = target_facts(job.target).title
+        raise ConversionError(
+            f"The file saved for {title} is not its program: without any rounding its outputs are "
+            f"{found:.3g} away.",
+            hint="The artifact was not kept. Please report it with the model's spec: it is a fault "
+            "of the conversion.",
+        )
+    return found
+
+
+def parity_of(
+    target: Target,
+    job: ConversionJob,
+    artifact: Path,
+    interface: Interface,
+    deviation: float | None = None,
+) -> Parity:
     """The artifact in its own runtime, or in what stands in for it, beside PyTorch.
+
+    Args:
+        deviation: of the file from its program, where it was told; within the bound.
 
     Raises:
         ConversionError: it computes something else.
@@ -143,11 +196,15 @@ def parity_of(target: Target, job: ConversionJob, artifact: Path, interface: Int
     if own:
         bound = msgspec.structs.replace(bound, min_within_step=0.0)
     parity = msgspec.structs.replace(
-        compared(predictor(pictures), logits, bound, step), by=target.stand_in()
+        compared(predictor(pictures), logits, bound, step),
+        by=target.stand_in(),
+        deviation=deviation,
     )
     if own and not job.trained and parity.verdict == "failed" and parity.cosine is not None:
         # One code that falls otherwise grows to as much as all quantization costs such a network.
-        return msgspec.structs.replace(parity, verdict="not_run", reason=_RANDOM)
+        # Whether the file is its program is told without that.
+        verdict, reason = ("not_run", _RANDOM) if deviation is None else ("passed", "")
+        return msgspec.structs.replace(parity, verdict=verdict, reason=reason)
     if parity.verdict == "failed":
         title = target_facts(job.target).title
         raise ConversionError(

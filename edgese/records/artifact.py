@@ -182,6 +182,9 @@ class Parity(Record, frozen=True):
         within_step: integer recipes: share of the logits that are at most one step of the output's
             grid away.
         by: what computed the artifact in the runtime's place; "" where the runtime itself did.
+        deviation: where the runtime's numbers are not the program's: the largest difference of a
+            logit between the saved file and its program with that runtime's numbers, computed
+            without any rounding but that of the grids.
     """
 
     verdict: Verdict
@@ -193,6 +196,7 @@ class Parity(Record, frozen=True):
     top1_agreement: float | None = None
     within_step: float | None = None
     by: str = ""
+    deviation: float | None = None
 
 
 class WeightsInfo(Record, frozen=True):

@@ -44,6 +44,8 @@ from edgese.targets.programs import (
 from edgese.targets.requests import check_request, known_delegate
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
     from torch.export import ExportedProgram
 
@@ -191,6 +193,49 @@ def validate(
             f"coremltools made a program whose structure is wrong: {'; '.join(faults)}.",
             hint="The artifact was not kept. Please report it with the model's spec.",
         )
+
+
+def deviation(
+    program: "ExportedProgram",
+    card: ModelCard,
+    recipe: Recipe,
+    options: TargetOptions,
+    artifact: Path,
+    interface: Interface,
+    pictures: "NDArray[np.float32]",
+) -> float | None:
+    """How far a saved package with codes is from its program with Core ML's pairs and numbers.
+
+    Both are computed in fp64 (see `edgese.targets.mlsimulation`), so that anything above a float's
+    rounding is a fault of the file, with random weights too. None for other recipes, and for a
+    program with an operator that a package may compute otherwise.
+
+    Raises:
+        InputError: not a readable artifact.
+        OperatorUnknown: an operator that Core ML alone executes.
+    """
+    if not recipe.is_integer:
+        return None
+    import numpy as np
+
+    from edgese.targets import mlsimulation
+    from edgese.targets.mil.steps import Arithmetic
+
+    program = mlpairs.fusable(folded_weights(program))
+    given = pictures
+    if options.image_input:
+        program = _normalizing(program, card.preprocessing)
+        given = mlloading.pixels_of(card.preprocessing)(pictures)
+    if any(mlsimulation.unknown(program)):
+        return None
+    file = mlloading.evaluated(
+        artifact,
+        mlpackage.read(artifact),
+        interface,
+        threads=1,
+        arithmetic=Arithmetic.DOUBLES,
+    )
+    return float(np.abs(file(pictures) - mlsimulation.simulated(program, given)).max())
 
 
 def inspect(artifact: Path, delegate: str) -> OperatorReport:

@@ -117,6 +117,10 @@ def convert(
     )
 
 
+def deviation(*_: object) -> None:
+    """Nothing: the file has the program's own numbers."""
+
+
 def inspect(artifact: Path, delegate: str) -> OperatorReport:
     """Counts the calls of the program, and XNNPACK's nodes behind them.
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from edgese.targets.mil.steps import Arithmetic
+
 COMPUTE_UNITS: Final = {
     "all": "ALL",
     "cpu_only": "CPU_ONLY",
@@ -24,13 +26,18 @@ COMPUTE_UNITS_KEY: Final = "edgese.compute_units"
 
 
 def evaluated(
-    artifact: Path, package: Package, interface: Interface, *, threads: int, halves: bool = True
+    artifact: Path,
+    package: Package,
+    interface: Interface,
+    *,
+    threads: int,
+    arithmetic: "Arithmetic | None" = None,
 ) -> Predictor:
     """A package executed by edgese's own evaluator, any number of pictures at once where it can be.
 
     Args:
         threads: that compute alone, each with a part of the pictures.
-        halves: whether each value that the file has in fp16 is rounded to it.
+        arithmetic: halves, if not given.
 
     Raises:
         InputError: not a program that can be read, or another's interface.
@@ -39,19 +46,20 @@ def evaluated(
     import torch
 
     from edgese.targets.mil.program import computed, loaded
+    from edgese.targets.mil.steps import Arithmetic
 
-    program = loaded(artifact, package, interface.output.name, halves=halves)
+    program = loaded(artifact, package, interface.output.name, arithmetic or Arithmetic.HALVES)
     batch, *picture_shape = interface.input.shape
     if program.shape != interface.input.shape:
         raise unreadable(
             artifact, TITLE, f"its input is {program.shape}, not {interface.input.shape}"
         )
-    pixels = _pixels_of(artifact, package, interface)
+    pixels = _pixels_in(artifact, package, interface)
 
     def run(pictures: "NDArray[np.float32]") -> "NDArray[np.float32]":
         given = pictures if pixels is None else pixels(pictures)
         with torch.inference_mode():
-            logits: NDArray[np.float32] = computed(program, torch.from_numpy(given)).numpy()
+            logits: NDArray[np.float32] = computed(program, torch.from_numpy(given)).float().numpy()
         return logits
 
     if program.takes_rows:
@@ -77,7 +85,7 @@ def predicted(artifact: Path, package: Package, interface: Interface) -> Predict
     except (RuntimeError, ValueError, OSError) as error:
         raise unreadable(artifact, TITLE, error) from error
     source, output = interface.input, interface.output.name
-    pixels = _pixels_of(artifact, package, interface)
+    pixels = _pixels_in(artifact, package, interface)
 
     def run(pictures: "NDArray[np.float32]") -> "NDArray[np.float32]":
         given = pictures if pixels is None else _image(pixels(pictures)[0])
@@ -88,18 +96,22 @@ def predicted(artifact: Path, package: Package, interface: Interface) -> Predict
     return predictor(run, tuple(picture_shape), batch)
 
 
-def _pixels_of(artifact: Path, package: Package, interface: Interface) -> Predictor | None:
-    """What makes pixels of normalized pictures again; None where the program takes these.
+def _pixels_in(artifact: Path, package: Package, interface: Interface) -> Predictor | None:
+    """What makes the program's pixels of normalized pictures; None where it takes these.
 
     Raises:
         InputError: the package does not say how its pictures are normalized.
     """
     if interface.input.dtype != "image":
         return None
+    text = package.spec.description.metadata.userDefined[PREPROCESSING_KEY]
+    return pixels_of(Preprocessing.from_json(text, artifact))
+
+
+def pixels_of(preprocessing: Preprocessing) -> Predictor:
+    """What makes pixels of normalized pictures again."""
     import numpy as np
 
-    text = package.spec.description.metadata.userDefined[PREPROCESSING_KEY]
-    preprocessing = Preprocessing.from_json(text, artifact)
     mean, std = (
         np.array(values, np.float64).reshape(1, 3, 1, 1)
         for values in (preprocessing.mean, preprocessing.std)

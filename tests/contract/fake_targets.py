@@ -52,6 +52,7 @@ def target(name):
         prepare=lambda: None,
         check=partial(check_request, name),
         convert=globals().get(f"_{name}", _saved),
+        deviation=lambda *_: None,
         inspect=_inspect,
         unavailable=lambda: "it runs nowhere" if name == "absent" else "",
         stand_in=lambda: "a stand-in" if name == "folder" else "",

@@ -22,6 +22,7 @@ from torch import nn  # noqa: E402
 
 from edgese.quantization.ptq import quantized  # noqa: E402
 from edgese.targets.mil.program import loaded  # noqa: E402
+from edgese.targets.mil.steps import Arithmetic  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 HEIGHT, WIDTH, CLASSES = 20, 16, 5
@@ -249,7 +250,7 @@ def test_half_values_are_rounded_as_the_file_has_them(network, tmp_path):
     wanted = ran(exported(network), pictures(2))
     from edgese.targets.mil.program import computed
 
-    exact = computed(loaded(artifact, package, "logits", halves=False), given).numpy()
+    exact = computed(loaded(artifact, package, "logits", Arithmetic.FLOATS), given).numpy()
     rounded = computed(loaded(artifact, package, "logits"), given).numpy()
     assert np.array_equal(rounded, rounded.astype(np.float16))
     assert 0 < np.abs(exact - wanted).max() < np.abs(rounded - wanted).max()

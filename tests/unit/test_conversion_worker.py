@@ -7,7 +7,7 @@ import pytest
 
 from edgese import catalog
 from edgese.conversion import worker
-from edgese.errors import ConversionError
+from edgese.errors import ConversionError, OperatorUnknown
 from edgese.records.artifact import (
     Grid,
     Interface,
@@ -35,7 +35,7 @@ def compare(tmp_path):
     """Holds answers against the reference, as the worker of a target does."""
     np.savez(tmp_path / "r.npz", pictures=np.zeros((4, 3, 8, 8), np.float32), logits=LOGITS)
 
-    def made(answers, *, target, trained, recipe="int8"):
+    def made(answers, *, target, trained, recipe="int8", deviation=None):
         job = ConversionJob(
             target=target,
             card=ModelCard(name="net", classes=10, preprocessing=Preprocessing()),
@@ -52,8 +52,10 @@ def compare(tmp_path):
             unavailable=lambda: "",
             stand_in=lambda: "",
             load=lambda *_, **__: lambda _: answers,
+            deviation=deviation or (lambda *_: None),
         )
-        return worker.parity_of(module, job, tmp_path / "a", INTERFACE)
+        told = worker.deviation_of(module, job, None, tmp_path / "a", INTERFACE)
+        return worker.parity_of(module, job, tmp_path / "a", INTERFACE, told)
 
     return made
 
@@ -67,6 +69,36 @@ def test_integers_of_its_own_with_random_weights_are_told_and_refuse_nothing(com
     assert "random weights" in found.reason
     assert found.cosine < 0.9
     assert compare(LOGITS, target="coreml", trained=False).verdict == "passed"
+
+
+def test_a_file_that_is_its_program_passes_whatever_random_weights_answer(compare):
+    found = compare(WRONG, target="coreml", trained=False, deviation=lambda *_: 0.0)
+    assert (found.verdict, found.reason, found.deviation) == ("passed", "", 0.0)
+    assert found.cosine < 0.9
+
+
+def test_trained_weights_must_answer_alike_as_well(compare):
+    with pytest.raises(ConversionError, match="cosine"):
+        compare(WRONG, target="coreml", trained=True, deviation=lambda *_: 0.0)
+
+
+@pytest.mark.parametrize("deviation", [1e-4, np.nan])
+def test_a_file_that_is_not_its_program_is_refused(compare, deviation):
+    with pytest.raises(ConversionError, match="is not its program"):
+        compare(LOGITS, target="coreml", trained=True, deviation=lambda *_: deviation)
+
+
+def test_two_pictures_tell_the_deviation(compare):
+    counts = []
+    compare(LOGITS, target="coreml", trained=True, deviation=lambda *a: counts.append(len(a[-1])))
+    assert counts == [2]
+
+
+def test_an_operator_that_nobody_here_executes_leaves_the_deviation_open(compare):
+    def deviation(*_):
+        raise OperatorUnknown("no kernel", hint="")
+
+    assert compare(LOGITS, target="coreml", trained=True, deviation=deviation).deviation is None
 
 
 @pytest.mark.parametrize(

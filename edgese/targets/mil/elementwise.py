@@ -1,7 +1,7 @@
 """Operators that look at each value alone, or at two: activations, arithmetic, grids.
 
-Parameters have the names that the reference gives them. Tensors are float32 whatever the file's
-type is; who calls rounds what comes out to that type.
+Parameters have the names that the reference gives them. Tensors are all of one type, float32 or
+float64, whatever the file's type is; who calls rounds what comes out to that type.
 """
 
 from collections.abc import Callable
@@ -142,7 +142,7 @@ def _along(value: "Number | tuple[int, ...]", x: Tensor, axis: int | None) -> Nu
     """A number as it is; one for each place of an axis in the shape that broadcasts so."""
     if isinstance(value, int | float):
         return value
-    held = torch.as_tensor(value, dtype=torch.float32)
+    held = torch.as_tensor(value, dtype=x.dtype)
     shape = [1] * x.ndim
     shape[axis or 0] = -1
     return held.reshape(shape)

@@ -14,7 +14,15 @@ from edgese.errors import OperatorUnknown
 from edgese.targets.batches import unreadable
 from edgese.targets.mil.elementwise import UnknownForm
 from edgese.targets.mil.kernels import KERNELS, has_kernel, is_constant
-from edgese.targets.mil.steps import Step, Value, keeps_rows, needed, result, with_any_rows
+from edgese.targets.mil.steps import (
+    Arithmetic,
+    Step,
+    Value,
+    keeps_rows,
+    needed,
+    result,
+    with_any_rows,
+)
 from edgese.targets.mlpackage import TITLE, Package, weights_folder
 
 _HALF: Final = "fp16"
@@ -30,6 +38,7 @@ class MilProgram:
         output: name of what is computed.
         steps: in the file's order; those that the output does not need are left out.
         takes_rows: whether any number of pictures can be computed at once.
+        dtype: of what is computed with.
     """
 
     input: str
@@ -37,16 +46,17 @@ class MilProgram:
     output: str
     steps: tuple[Step, ...]
     takes_rows: bool
+    dtype: torch.dtype
 
 
-def loaded(artifact: Path, package: Package, output: str, *, halves: bool = True) -> MilProgram:
+def loaded(
+    artifact: Path, package: Package, output: str, arithmetic: Arithmetic = Arithmetic.HALVES
+) -> MilProgram:
     """A package's main program, its constants expanded and folded, tried on zeros.
 
     Args:
         package: as `edgese.targets.mlpackage.read` gives it.
         output: name of the output that is wanted.
-        halves: whether each value that the file has in fp16 is rounded to it, as the Neural Engine
-            and the GPU hold it; else all is computed in fp32.
 
     Raises:
         InputError: the program is not what coremltools can read, or lacks the output.
@@ -63,9 +73,9 @@ def loaded(artifact: Path, package: Package, output: str, *, halves: bool = True
         raise unreadable(artifact, TITLE, f"its input has no fixed shape: {tuple(given.shape)}")
     if output not in {each.name for each in main.outputs}:
         raise unreadable(artifact, TITLE, f"it has no output {output}")
-    steps = needed([*_steps(artifact, main, halves=halves)], output)
+    steps = needed([*_steps(artifact, main, arithmetic)], output)
     shape = tuple(given.shape)
-    _try(artifact, steps, {name: torch.zeros(shape)})
+    _try(artifact, steps, {name: torch.zeros(shape, dtype=arithmetic.dtype)})
     shapes = {step.output: step.shape for step in steps} | {name: shape}
     takes_rows = all(keeps_rows(step, shapes) for step in steps)
     return MilProgram(
@@ -74,16 +84,17 @@ def loaded(artifact: Path, package: Package, output: str, *, halves: bool = True
         output=output,
         steps=with_any_rows(steps) if takes_rows else steps,
         takes_rows=takes_rows,
+        dtype=arithmetic.dtype,
     )
 
 
 def computed(program: MilProgram, pictures: Tensor) -> Tensor:
-    """What a program gives; sums are in fp32.
+    """What a program gives, in its own dtype.
 
     Args:
         pictures: (N, 3, H, W) as the program takes them; any N where it takes rows.
     """
-    values = {program.input: pictures}
+    values = {program.input: pictures.to(program.dtype)}
     for step in program.steps:
         values[step.output] = result(step, values)
         for name in step.last:
@@ -124,7 +135,7 @@ def _main(artifact: Path, package: Package) -> Any:  # noqa: ANN401  # coremltoo
     return program.functions["main"]
 
 
-def _steps(artifact: Path, main: Any, *, halves: bool) -> Iterator[Step]:  # noqa: ANN401  # the same
+def _steps(artifact: Path, main: Any, arithmetic: Arithmetic) -> Iterator[Step]:  # noqa: ANN401  # the same
     """Every operator that depends on the input; those that do not are computed here."""
     raw: dict[str, Any] = {}
     known: dict[str, Any] = {}
@@ -132,8 +143,8 @@ def _steps(artifact: Path, main: Any, *, halves: bool) -> Iterator[Step]:  # noq
     for line, op in enumerate(main.operations, 1):
         if is_constant(op.op_type):
             name = op.outputs[0].name
-            raw[name] = _raw(artifact, op, raw)
-            known[name] = _constant(raw[name])
+            raw[name] = _raw(artifact, op, raw, arithmetic)
+            known[name] = _constant(raw[name], arithmetic.dtype)
         if op.op_type not in KERNELS:
             continue
         (output,) = op.outputs
@@ -147,7 +158,7 @@ def _steps(artifact: Path, main: Any, *, halves: bool) -> Iterator[Step]:  # noq
             },
             output=output.name,
             shape=tuple(output.shape),
-            is_half=halves and _type_of(output) == _HALF,
+            is_half=arithmetic is Arithmetic.HALVES and _type_of(output) == _HALF,
         )
         if computed_names.isdisjoint(step.reads):
             known[output.name] = _tried(artifact, step, {})
@@ -168,7 +179,12 @@ def _argument(given: Any, known: Mapping[str, Any]) -> Any:  # noqa: ANN401  # t
     return known[given.name] if given.name in known else Value(given.name)
 
 
-def _raw(artifact: Path, op: Any, raw: Mapping[str, Any]) -> Any:  # noqa: ANN401  # the same
+def _raw(
+    artifact: Path,
+    op: Any,  # noqa: ANN401  # the same
+    raw: Mapping[str, Any],
+    arithmetic: Arithmetic,
+) -> Any:  # noqa: ANN401  # the same
     """What a constant holds, as coremltools has it, which expands a compressed one.
 
     Args:
@@ -180,6 +196,9 @@ def _raw(artifact: Path, op: Any, raw: Mapping[str, Any]) -> Any:  # noqa: ANN40
     given = {name: raw[each.name] for name, each in op.inputs.items() if each is not None}
     if op.op_type == "constexpr_cast":
         return np.float32(given["source_val"])
+    if arithmetic is Arithmetic.DOUBLES and "scale" in given:
+        # What is expanded has the scale's type, and would be rounded to it.
+        given["scale"] = np.float64(given["scale"])
     try:
         wanted = inspect.signature(op.decompress).parameters
         return op.decompress(**{name: given.get(name) for name in wanted})
@@ -187,14 +206,14 @@ def _raw(artifact: Path, op: Any, raw: Mapping[str, Any]) -> Any:  # noqa: ANN40
         raise unreadable(artifact, TITLE, f"{var.name} cannot be expanded: {error}") from error
 
 
-def _constant(held: Any) -> Any:  # noqa: ANN401  # the same
-    """What kernels take: floats as a tensor of float32, numbers and their lists as they are."""
+def _constant(held: Any, dtype: torch.dtype) -> Any:  # noqa: ANN401  # the same
+    """What kernels take: floats as a tensor of that type, numbers and their lists as they are."""
     if not isinstance(held, np.ndarray | np.generic):
         return held
     if held.ndim == 0:
         return held.item()
     if held.dtype.kind == "f":
-        return torch.from_numpy(np.ascontiguousarray(held, np.float32))
+        return torch.from_numpy(np.ascontiguousarray(held)).to(dtype)
     return tuple(held.tolist()) if held.ndim == 1 else held
 
 

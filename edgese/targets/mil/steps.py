@@ -2,11 +2,34 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from edgese.targets.mil.kernels import KERNELS
+
+
+class Arithmetic(Enum):
+    """What a program is computed in.
+
+    Attributes:
+        HALVES: each value that the file has in fp16 is rounded to it, as the Neural Engine and the
+            GPU hold it; sums are in fp32.
+        FLOATS: fp32, whatever the file says.
+        DOUBLES: fp64, and codes times their scale are not rounded to the scale's type. So a sum of
+            products of codes is exact, and what is put on a grid is put where the file says.
+    """
+
+    HALVES = "halves"
+    FLOATS = "floats"
+    DOUBLES = "doubles"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the tensors that are computed with."""
+        return torch.float64 if self is Arithmetic.DOUBLES else torch.float32
 
 
 @dataclass(frozen=True)
