@@ -8,6 +8,8 @@ from typing import Final
 
 _LINUX: Final = platform.system() == "Linux"
 _CGROUPS: Final = Path("/sys/fs/cgroup")
+_X86: Final = ("x86_64", "amd64", "i386", "i686")
+_VNNI: Final = ("avx_vnni", "avx512_vnni")
 
 
 def cores() -> int:
@@ -16,6 +18,18 @@ def cores() -> int:
         allowed = len(os.sched_getaffinity(0))
         return max(1, min(allowed, int(_cgroup_cores(_cgroup_folders()))))
     return os.cpu_count() or 1
+
+
+def is_x86_without_vnni() -> bool:
+    """Whether this is an x86 processor that has no instruction for sums of int8 products.
+
+    Where no file tells, which is on macOS alone, an x86 processor is taken for one.
+    """
+    if platform.machine().lower() not in _X86:
+        return False
+    told = Path("/proc/cpuinfo").read_text(encoding="utf-8") if _LINUX else ""
+    flags = next((line for line in told.splitlines() if line.startswith("flags")), "")
+    return {*flags.split()}.isdisjoint(_VNNI)
 
 
 def total_memory_mb() -> int:

@@ -82,13 +82,17 @@ class Graph:
         Returns:
             Its name: the given one, or one like it.
         """
-        from onnx import numpy_helper
-
         key = content.dtype.str, content.shape, content.tobytes()
         if key not in self._constants:
-            self._constants[key] = self._new(name)
-            self.initializers.append(numpy_helper.from_array(content, self._constants[key]))
+            self._constants[key] = self._held(content, name)
         return self._constants[key]
+
+    def _held(self, content: "NDArray[Any]", name: str) -> str:
+        from onnx import numpy_helper
+
+        new = self._new(name)
+        self.initializers.append(numpy_helper.from_array(content, new))
+        return new
 
     def codes(self, content: "NDArray[np.int8]", grid: Grid, name: str) -> Value:
         """Codes of activations that the file holds."""
@@ -174,9 +178,11 @@ class Graph:
         """
         import numpy as np
 
-        codes = self.constant(content, name)
+        # Codes and zero points are each weight's own: where "session.x64quantprecision" makes ONNX
+        # Runtime 1.31 rewrite them, it fails at the second weight that has the same ones.
+        codes = self._held(content, name)
         steps = self.constant(scales, f"{name}_scale")
-        zeros = self.constant(np.zeros(len(scales), content.dtype), f"{name}_zero_point")
+        zeros = self._held(np.zeros(len(scales), content.dtype), f"{name}_zero_point")
         made = self.node(
             "DequantizeLinear", [codes, steps, zeros], content.shape, f"{name}_floats", axis=0
         )

@@ -10,7 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
-from edgese.errors import ConversionError
+from edgese.errors import ConversionError, InputError
+from edgese.machine import is_x86_without_vnni
 from edgese.protocols import Predictor, Progress
 from edgese.records.artifact import (
     Interface,
@@ -47,11 +48,16 @@ _TITLE: Final = "ONNX"
 # reads it.
 OPSET: Final = 18
 _ERRORS: Final = 3  # of log severities
+_FATAL: Final = 4  # the same
 _OUTSIDE: Final = (
     "ONNX Runtime computes it in float: it has no integer form of it as it stands here"
 )
 # On x86, where uint8 is faster, it would leave activations of int8 in float.
 _ALLOW_INT8: Final = ("session.qdqisint8allowed", "1")
+# On x86 without VNNI the kernels for uint8 by int8 add pairs of products in 16 bits, which
+# saturates; with this they are uint8 by uint8, slower and exact
+# (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
+_EXACT_INT8: Final = ("session.x64quantprecision", "1")
 
 # Else importing it starts a thread that tells its makers of its use, and computes meanwhile.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -251,7 +257,7 @@ def load(artifact: Path, interface: Interface, *, threads: int) -> Predictor:
     Raises:
         InputError: not a readable artifact.
     """
-    session = _session(artifact, _session_options(threads))
+    session = _exact_session(artifact, threads)
     given, made = (
         info.grid if info.dtype in ("int8", "uint8") else None
         for info in (interface.input, interface.output)
@@ -265,6 +271,23 @@ def load(artifact: Path, interface: Interface, *, threads: int) -> Predictor:
 
     batch, channels, height, width = interface.input.shape
     return predictor(run, (channels, height, width), batch)
+
+
+def _exact_session(artifact: Path, threads: int) -> "InferenceSession":
+    """A session whose sums of int8 products are exact on every processor."""
+    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
+
+    if is_x86_without_vnni():
+        options = _session_options(threads)
+        options.add_session_config_entry(*_EXACT_INT8)
+        options.log_severity_level = _FATAL
+        try:
+            return _session(artifact, options)
+        except InputError as error:
+            # Activations of int8 have kernels of their own, which are exact without it.
+            if not isinstance(error.__cause__, NoKernel):
+                raise
+    return _session(artifact, _session_options(threads))
 
 
 def _session_options(threads: int) -> "SessionOptions":
