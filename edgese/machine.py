@@ -20,12 +20,17 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def is_x86() -> bool:
+    """Whether this is an x86 processor."""
+    return platform.machine().lower() in _X86
+
+
 def is_x86_without_vnni() -> bool:
     """Whether this is an x86 processor that has no instruction for sums of int8 products.
 
     Where no file tells, which is on macOS alone, an x86 processor is taken for one.
     """
-    if platform.machine().lower() not in _X86:
+    if not is_x86():
         return False
     told = Path("/proc/cpuinfo").read_text(encoding="utf-8") if _LINUX else ""
     flags = next((line for line in told.splitlines() if line.startswith("flags")), "")

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgese import machine
 from edgese.catalog import recipe
 from edgese.errors import ConfigError, ConversionError, InputError
+from edgese.measure import runner
 from edgese.records.artifact import Grid, Interface, ModelCard, TargetOptions
 from edgese.records.model import Preprocessing
 from edgese.targets import onnxruntime as target
@@ -430,6 +432,42 @@ def test_a_bias_beyond_the_accumulator_stops_at_its_end(tmp_path):
         assert not made.module()(torch.from_numpy(given)).any()
     # Wrapped around, the sum would be as large above zero.
     assert not target.load(artifact, interface, threads=1)(given).any()
+
+
+def test_each_weight_has_codes_and_zero_points_of_its_own(tmp_path):
+    twins = nn.Sequential(conv(1), nn.ReLU(), conv(1))
+    torch.manual_seed(0)
+    network = Net(twins)
+    twins[2].weight = nn.Parameter(twins[0].weight.detach().clone())
+    from edgese.quantization.ptq import quantized
+
+    made = quantized(exported(network), recipe("int8-minmax"), pictures(8)).program
+    artifact, _ = converted(made, tmp_path)
+    graph = onnx.load(artifact).graph
+    held = {each.name for each in graph.initializer if each.data_type == onnx.TensorProto.INT8}
+    read = Counter(
+        name
+        for node in graph.node
+        if node.op_type == "DequantizeLinear"
+        for name in node.input
+        if name in held
+    )
+    assert len(read) == 2 * 4
+    assert set(read.values()) == {1}
+
+
+@pytest.mark.skipif(not machine.is_x86(), reason="asked for of ONNX Runtime on x86 alone")
+@pytest.mark.parametrize("activations", ACTIVATIONS)
+def test_exact_sums_can_be_asked_for_and_are_the_programs(activations, tmp_path, monkeypatch):
+    made = program("gate_avg")
+    artifact, interface = converted(made, tmp_path, activations=activations)
+    for each, name in ((target, "is_x86_without_vnni"), (runner, "_is_x86_without_vnni")):
+        monkeypatch.setattr(each, name, lambda: True)
+    assert not steps_apart(artifact, interface, made, pictures(4, seed=1)).any()
+    *_, infer = runner.onnxruntime({"path": str(artifact), "threads": 1})
+    (logits,) = infer()
+    given = runner.fixed_input((1, 3, HEIGHT, WIDTH), "float32")
+    np.testing.assert_array_equal(logits, integer_outputs(made, given, 1))
 
 
 @pytest.mark.parametrize("option", [{"io": "int8"}, {"activations": "int8"}])
