@@ -154,7 +154,7 @@ def onnxruntime(artifact: Facts) -> Steps:
 
 
 def _is_x86_without_vnni() -> bool:
-    """As `edgese.machine` tells it, which is not there."""
+    """Whether ONNX Runtime has to be asked for exact sums of int8 products."""
     if os.uname().machine not in ("x86_64", "i686"):
         return False
     cpuinfo = Path("/proc/cpuinfo")
