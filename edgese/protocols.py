@@ -77,8 +77,6 @@ class Target(Protocol):
         self,
         program: "ExportedProgram",
         card: ModelCard,
-        recipe: Recipe,
-        options: TargetOptions,
         artifact: Path,
         interface: Interface,
         pictures: "NDArray[np.float32]",

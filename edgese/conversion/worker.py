@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch.export import ExportedProgram
 
+# Pictures, and what PyTorch gives for them.
+Reference = tuple["NDArray[np.float32]", "NDArray[np.float32]"]
 # Shares of a worker's time, as the four targets have it for EfficientNet-B0.
 _CONVERTED: Final = 0.85
 _INSPECTED: Final = 0.9
@@ -111,12 +113,14 @@ def _converted(
         artifact,
         lambda stage, fraction: say(Advanced(stage=stage, fraction=fraction * _CONVERTED)),
     )
+    say(Advanced(stage="compare with the program", fraction=_CONVERTED))
+    reference = _reference(Path(job.reference))
+    deviation = deviation_of(target, job, program, artifact, interface, reference)
+    del program
     say(Advanced(stage="inspect", fraction=_CONVERTED))
     operators = target.inspect(artifact, job.delegate)
     say(Advanced(stage="compare with PyTorch", fraction=_INSPECTED))
-    deviation = deviation_of(target, job, program, artifact, interface)
-    del program
-    parity = parity_of(target, job, artifact, interface, deviation)
+    parity = parity_of(target, job, artifact, interface, reference, deviation)
     return Succeeded(
         interface=interface,
         operators=operators,
@@ -133,22 +137,17 @@ def deviation_of(
     program: "ExportedProgram",
     artifact: Path,
     interface: Interface,
+    reference: Reference,
 ) -> float | None:
     """How far the file is from its program where the target can tell, as `Target.deviation` says.
 
     Raises:
         ConversionError: it is further than by a float's rounding.
     """
-    pictures, logits = _reference(Path(job.reference))
+    pictures, logits = reference
     try:
         found = target.deviation(
-            program,
-            job.card,
-            job.recipe,
-            job.options,
-            artifact,
-            interface,
-            pictures[:_DEVIATION_PICTURES],
+            program, job.card, artifact, interface, pictures[:_DEVIATION_PICTURES]
         )
     except OperatorUnknown:
         # What executes the file is asked for its answers next, and says so.
@@ -170,11 +169,13 @@ def parity_of(
     job: ConversionJob,
     artifact: Path,
     interface: Interface,
-    deviation: float | None = None,
+    reference: Reference,
+    deviation: float | None,
 ) -> Parity:
     """The artifact in its own runtime, or in what stands in for it, beside PyTorch.
 
     Args:
+        reference: pictures and PyTorch's logits.
         deviation: of the file from its program, where it was told; within the bound.
 
     Raises:
@@ -186,7 +187,7 @@ def parity_of(
         predictor = target.load(artifact, interface, threads=job.threads)
     except OperatorUnknown as error:
         return Parity(verdict="not_run", reason=error.message)
-    pictures, logits = _reference(Path(job.reference))
+    pictures, logits = reference
     from edgese.conversion.parity import compared
 
     grid = interface.output.grid
@@ -220,7 +221,7 @@ def parity_of(
     return parity
 
 
-def _reference(path: Path) -> tuple["NDArray[np.float32]", "NDArray[np.float32]"]:
+def _reference(path: Path) -> Reference:
     import numpy as np
 
     with np.load(path, allow_pickle=False) as arrays:

@@ -127,6 +127,7 @@ def onnxruntime(artifact: Facts) -> Steps:
         options.add_session_config_entry("session.qdqisint8allowed", "1")
         if exact:
             options.add_session_config_entry("session.x64quantprecision", "1")
+            # What is refused is tried without it, and nobody need read of it.
             options.log_severity_level = 4
         options.intra_op_num_threads = artifact["threads"]
         options.inter_op_num_threads = 1

@@ -17,7 +17,15 @@ from torch import Tensor, fx
 
 from edgese.quantization.grids import HIGH, LOW, SIGMOID
 from edgese.records.artifact import Grid
-from edgese.targets.nodes import DEQUANTIZE, QUANTIZE, WEIGHTED, arguments, integer_grid, two
+from edgese.targets.nodes import (
+    DEQUANTIZE,
+    QUANTIZE,
+    WEIGHTED,
+    arguments,
+    computed_nodes,
+    integer_grid,
+    two,
+)
 from edgese.targets.programs import pair_grid
 
 if TYPE_CHECKING:
@@ -58,10 +66,7 @@ class _Integers(fx.Interpreter):
     def __init__(self, module: fx.GraphModule) -> None:
         # What an operator reads is read when its result is put on a grid, after others' last use.
         super().__init__(module, garbage_collect_values=False)
-        computed: set[fx.Node] = set()
-        for node in module.graph.nodes:
-            if node.op == "placeholder" or computed.intersection(node.all_input_nodes):
-                computed.add(node)
+        computed = computed_nodes(module.graph)
         self._waiting = {
             node
             for node in computed

@@ -198,8 +198,6 @@ def validate(
 def deviation(
     program: "ExportedProgram",
     card: ModelCard,
-    recipe: Recipe,
-    options: TargetOptions,
     artifact: Path,
     interface: Interface,
     pictures: "NDArray[np.float32]",
@@ -207,14 +205,14 @@ def deviation(
     """How far a saved package with codes is from its program with Core ML's pairs and numbers.
 
     Both are computed in fp64 (see `edgese.targets.mlsimulation`), so that anything above a float's
-    rounding is a fault of the file, with random weights too. None for other recipes, and for a
-    program with an operator that a package may compute otherwise.
+    rounding is a fault of the file, with random weights too. None for a program without codes, and
+    for one with an operator that a package may compute otherwise.
 
     Raises:
         InputError: not a readable artifact.
         OperatorUnknown: an operator that Core ML alone executes.
     """
-    if not recipe.is_integer:
+    if not any(str(node.target) == DEQUANTIZE_CHANNELS for node in program.graph.nodes):
         return None
     import numpy as np
 
@@ -223,7 +221,7 @@ def deviation(
 
     program = mlpairs.fusable(folded_weights(program))
     given = pictures
-    if options.image_input:
+    if interface.input.dtype == "image":
         program = _normalizing(program, card.preprocessing)
         given = mlloading.pixels_of(card.preprocessing)(pictures)
     if any(mlsimulation.unknown(program)):

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor, fx
 
-from edgese.targets.nodes import DEQUANTIZE, DEQUANTIZE_CHANNELS, QUANTIZE
-from edgese.targets.programs import pair_grid
+from edgese.targets.batches import predictor
+from edgese.targets.nodes import DEQUANTIZE, DEQUANTIZE_CHANNELS, QUANTIZE, computed_nodes
+from edgese.targets.programs import input_shape, pair_grid
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,19 +72,19 @@ def simulated(program: "ExportedProgram", pictures: "NDArray[np.float32]") -> "N
 
     Args:
         program: as it goes into coremltools, without `unknown` operators.
-        pictures: (N, 3, H, W) as the program takes them; whole batches.
+        pictures: (N, 3, H, W) as the program takes them, for any N.
     """
-    import numpy as np
+    simulation = _Simulation(program.module(check_guards=False))
+    batch, *picture_shape = input_shape(program)
 
-    run = _Simulation(program.module(check_guards=False))
-    (name,) = program.graph_signature.user_inputs
-    batch = next(n for n in program.graph.nodes if n.name == name).meta["val"].shape[0]
-    with torch.inference_mode():
-        rows = [
-            run.run(torch.from_numpy(pictures[start : start + batch]).double()).float().numpy()
-            for start in range(0, len(pictures), batch)
-        ]
-    return np.concatenate(rows)
+    def run(part: "NDArray[np.float32]") -> "NDArray[np.float32]":
+        with torch.inference_mode():
+            logits: NDArray[np.float32] = (
+                simulation.run(torch.from_numpy(part).double()).float().numpy()
+            )
+        return logits
+
+    return predictor(run, tuple(picture_shape), batch)(pictures)
 
 
 class _Simulation(fx.Interpreter):
@@ -92,10 +93,7 @@ class _Simulation(fx.Interpreter):
     def __init__(self, module: fx.GraphModule) -> None:
         # A sum reads the codes behind what it is given, after their last use.
         super().__init__(module, garbage_collect_values=False)
-        self._computed: set[fx.Node] = set()
-        for node in module.graph.nodes:
-            if node.op == "placeholder" or self._computed.intersection(node.all_input_nodes):
-                self._computed.add(node)
+        self._computed = computed_nodes(module.graph)
         self._known: dict[fx.Node, Any] = {}
 
     def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401  # as the base class has it

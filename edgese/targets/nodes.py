@@ -37,6 +37,15 @@ class Constants:
         return self._known[node]
 
 
+def computed_nodes(graph: "fx.Graph") -> "set[fx.Node]":
+    """The nodes that depend on the input of a graph whose weights are attributes."""
+    computed: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node.op == "placeholder" or computed.intersection(node.all_input_nodes):
+            computed.add(node)
+    return computed
+
+
 def integer_grid(node: "fx.Node", computed: "Container[fx.Node]") -> Grid | None:
     """The grid of what an integer operator gives; None for one that computes in floats.
 

@@ -63,9 +63,9 @@ class Net(nn.Module):
 
 
 @cache
-def program(chosen="int8-minmax", gate=torch.sigmoid):
+def program(chosen="int8-minmax", gate=torch.sigmoid, batch=1):
     torch.manual_seed(0)
-    exported = torch.export.export(Net(gate).eval(), (torch.zeros(1, 3, HEIGHT, WIDTH),))
+    exported = torch.export.export(Net(gate).eval(), (torch.zeros(batch, 3, HEIGHT, WIDTH),))
     return quantized(exported, recipe(chosen), pictures(16, seed=1)).program
 
 
@@ -81,23 +81,20 @@ class Saved:
     """A package of a program."""
 
     def __init__(self, folder, made, chosen="int8-minmax", **options):
-        self.made, self.recipe, self.options = made, recipe(chosen), TargetOptions(**options)
+        self.made = made
         self.path = folder / "net.mlpackage"
         self.interface = coreml.convert(
-            made, CARD, self.recipe, self.options, self.path, lambda _stage, _fraction: None
+            made,
+            CARD,
+            recipe(chosen),
+            TargetOptions(**options),
+            self.path,
+            lambda _stage, _fraction: None,
         )
 
     def deviation(self):
         """As its target tells it."""
-        return coreml.deviation(
-            self.made,
-            CARD,
-            self.recipe,
-            self.options,
-            self.path,
-            self.interface,
-            pictures(),
-        )
+        return coreml.deviation(self.made, CARD, self.path, self.interface, pictures())
 
     def copied(self, folder):
         """The same with a file of its own."""
@@ -143,6 +140,10 @@ def test_a_package_is_its_program_to_the_last_digit(saved):
 def test_so_it_is_in_every_form(chosen, gate, options, tmp_path):
     made = Saved(tmp_path, program(chosen, gate), chosen, **options)
     assert made.deviation() < ROUNDING
+
+
+def test_pictures_need_not_fill_the_files_batch(tmp_path):
+    assert Saved(tmp_path, program(batch=3), batch=3).deviation() < ROUNDING
 
 
 def test_in_halves_it_is_not(saved):

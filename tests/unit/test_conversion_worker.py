@@ -33,7 +33,6 @@ INTERFACE = Interface(input=tensor("input", (1, 3, 8, 8)), output=tensor("logits
 @pytest.fixture
 def compare(tmp_path):
     """Holds answers against the reference, as the worker of a target does."""
-    np.savez(tmp_path / "r.npz", pictures=np.zeros((4, 3, 8, 8), np.float32), logits=LOGITS)
 
     def made(answers, *, target, trained, recipe="int8", deviation=None):
         job = ConversionJob(
@@ -43,7 +42,7 @@ def compare(tmp_path):
             options=TargetOptions(),
             delegate="",
             program="",
-            reference=str(tmp_path / "r.npz"),
+            reference="",
             artifact="",
             threads=1,
             trained=trained,
@@ -54,8 +53,9 @@ def compare(tmp_path):
             load=lambda *_, **__: lambda _: answers,
             deviation=deviation or (lambda *_: None),
         )
-        told = worker.deviation_of(module, job, None, tmp_path / "a", INTERFACE)
-        return worker.parity_of(module, job, tmp_path / "a", INTERFACE, told)
+        reference = np.zeros((4, 3, 8, 8), np.float32), LOGITS
+        told = worker.deviation_of(module, job, None, tmp_path / "a", INTERFACE, reference)
+        return worker.parity_of(module, job, tmp_path / "a", INTERFACE, reference, told)
 
     return made
 
