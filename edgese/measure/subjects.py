@@ -8,6 +8,7 @@ from edgese.conversion.api import convert
 from edgese.conversion.run import Report
 from edgese.conversion.stored import is_program
 from edgese.errors import ConfigError, ConversionError
+from edgese.models.registry import find_model
 
 
 def artifacts_of(
@@ -30,7 +31,8 @@ def artifacts_of(
         targets, recipe, weights, data, resolution: of models alone.
 
     Raises:
-        ConfigError: a model without a target, or settings of models where there is none.
+        ConfigError: no such model, a model without a target, or settings of models where there is
+            none.
         ConversionError: one could not be converted.
         Others as `edgese.conversion.api.convert`.
     """
@@ -42,6 +44,9 @@ def artifacts_of(
             f"--{given[0]} was given, and artifacts are measured as they are.",
             hint="Name the model instead, or convert it with `edgese convert`.",
         )
+    for model in models:
+        if not is_program(model):
+            find_model(model)
     if models and not targets:
         raise ConfigError(
             f"{models[0]} is a model, and no target was named to convert it to.",
@@ -75,8 +80,6 @@ def artifacts_of(
 
 def _is_artifact(subject: str) -> bool:
     """Whether a subject is the file of a target, there or not."""
-    path = Path(subject)
-    suffixes = {catalog.target_facts(name).suffix for name in catalog.target_names()}
-    return path.suffix in suffixes or (
-        store.manifest_path(path).is_file() and not is_program(subject)
+    return bool(catalog.target_of(subject)) or (
+        store.manifest_path(Path(subject)).is_file() and not is_program(subject)
     )
