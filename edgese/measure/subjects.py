@@ -19,6 +19,7 @@ def artifacts_of(
     weights: str | None,
     data: str | None,
     resolution: int | tuple[int, int] | None,
+    classes: int | None,
     out: Path,
     progress: Report | None,
 ) -> list[Path]:
@@ -28,7 +29,7 @@ def artifacts_of(
     pictures: what an artifact costs depends on neither.
 
     Args:
-        targets, recipe, weights, data, resolution: of models alone.
+        targets, recipe, weights, data, resolution, classes: of models alone.
 
     Raises:
         ConfigError: no such model, a model without a target, or settings of models where there is
@@ -37,7 +38,13 @@ def artifacts_of(
         Others as `edgese.conversion.api.convert`.
     """
     models = [subject for subject in subjects if not _is_artifact(subject)]
-    asked = {"recipe": recipe, "weights": weights, "data": data, "resolution": resolution}
+    asked = {
+        "recipe": recipe,
+        "weights": weights,
+        "data": data,
+        "resolution": resolution,
+        "classes": classes,
+    }
     given = [name for name, value in asked.items() if value is not None]
     if given and not models:
         raise ConfigError(
@@ -67,6 +74,7 @@ def artifacts_of(
             recipe=None if stored else recipe,
             data=data or ("embedded" if integer and not stored else None),
             resolution=resolution,
+            classes=classes,
             out=out,
             progress=progress,
         ):

@@ -90,15 +90,8 @@ def _refuse_other_classes(
     if classes != spec.classes:
         raise InputError(
             f"{source} has {classes} classes; {spec.name} was asked for with {spec.classes}.",
-            hint=classes_hint(spec, classes),
+            hint=f"Give --classes {classes}.",
         )
-
-
-def classes_hint(spec: ModelSpec, classes: int) -> str:
-    """Where the number of classes is set: by an option for a name, in the file for a spec file."""
-    if published(spec) is None:
-        return f"Set `classes = {classes}` in the spec file."
-    return f"Give --classes {classes}."
 
 
 def _refuse_other_form(

@@ -13,7 +13,7 @@ import msgspec
 import edgese
 from edgese.errors import ConfigError, InputError, MissingDependency, OutputError
 from edgese.models.checkpoint import file_format, read_tensors, safetensors_metadata
-from edgese.models.fitting import classes_hint, fitted
+from edgese.models.fitting import fitted
 from edgese.models.registry import architecture, customized, published
 from edgese.records.artifact import WeightsInfo
 from edgese.records.base import Record
@@ -181,7 +181,7 @@ def _with_travelling(spec: ModelSpec, stored: ModelSpec, path: Path) -> ModelSpe
     if spec.classes not in (0, stored.classes):
         raise InputError(
             f"{path} has {stored.classes} classes; {spec.name} was asked for with {spec.classes}.",
-            hint=classes_hint(spec, stored.classes),
+            hint=f"Give --classes {stored.classes}.",
         )
     if architecture(spec) != architecture(stored):
         raise InputError(

@@ -257,15 +257,6 @@ def test_weights_bring_their_classes_where_nobody_asked_for_a_number(tmp_path):
         resolve_weights(named, str(path), classes=1000)
 
 
-def test_a_spec_file_with_another_number_of_classes_is_where_it_is_set(tmp_path, network):
-    path = tmp_path / "w.safetensors"
-    save_weights(network, path)
-    other = customized(msgspec.structs.replace(SMALL, name="mine"), classes=3)
-    with pytest.raises(InputError, match="has 10 classes") as caught:
-        resolve_weights(other, str(path))
-    assert caught.value.hint == "Set `classes = 10` in the spec file."
-
-
 @pytest.mark.parametrize("lowest", [0x80, 0x50, 0x00])
 def test_a_safetensors_file_is_one_whatever_byte_its_headers_length_begins_with(
     lowest, tmp_path, network
