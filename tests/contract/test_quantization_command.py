@@ -18,6 +18,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("ai_edge_litert")
 
 from edgese import catalog, convert, evaluate, quantize  # noqa: E402
+from edgese.program.storage import read_program  # noqa: E402
 from edgese.quantization.qat import LearntGrids  # noqa: E402
 from edgese.records.artifact import Manifest, ProgramManifest, TargetOptions  # noqa: E402
 
@@ -49,7 +50,7 @@ def program(place):
 def test_a_program_is_stored_with_what_made_it(place):
     made = quantize("tiny.toml", place / "pictures", weights="none", out=place / "out")
     manifest = ProgramManifest.from_json((place / made.manifest).read_bytes(), made.manifest)
-    assert made.program.endswith("tiny-untrained-int8.pt2")
+    assert made.program.endswith("tiny-untrained-int8.program")
     assert manifest.sha256 == store.sha256_of(place / made.program)
     listed = {
         picture.file: picture.sha256 for picture in manifest.quantization.calibration.pictures
@@ -227,7 +228,7 @@ def test_a_truncated_picture_is_named(place):
             2,
             "Only integer recipes",
         ),
-        (("convert", "gone.pt2", "-t", "tflite"), 8, "no program gone.pt2"),
+        (("convert", "gone.program", "-t", "tflite"), 8, "no program gone.program"),
         (
             ("quantize", "tiny.toml", "--data", "pictures", "--qat", "--recipe", "int8-mse"),
             2,
@@ -269,7 +270,7 @@ def test_a_full_disk_leaves_nothing(place, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("torch.export.save", full)
+    monkeypatch.setattr("edgese.quantization.api.write_program", full)
     with pytest.raises(OutputError, match="disk is full"):
         quantize("tiny.toml", place / "pictures", weights="none", out=place / "out")
     assert list((place / "out").iterdir()) == []
@@ -359,11 +360,11 @@ def test_an_interrupted_training_resumes_to_the_same_program(place, monkeypatch)
         patched.setattr("edgese.quantization.learning.LearntGrids", InterruptedAt)
         with pytest.raises(KeyboardInterrupt):
             made("b")
-    assert not list((place / "b").glob("*.pt2*"))
+    assert not list((place / "b").glob("*.program*"))
     with pytest.raises(ConfigError, match="was interrupted"):
         made("b")
     parts = made("b", resume=True)
-    first, second = (torch.export.load(place / of.program).state_dict for of in (whole, parts))
+    first, second = (read_program(place / of.program).state_dict for of in (whole, parts))
     assert first.keys() == second.keys()
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
     assert parts.fidelity == whole.fidelity
