@@ -68,7 +68,8 @@ def taken_apart(program: "ExportedProgram") -> "tuple[ProgramGraph, dict[str, Te
         elif node.op == "call_function":
             steps.append(_step(node, places))
         elif node.op != "output":
-            raise _beyond(f"the value {node.name} of {node.target}, which is no tensor")
+            users = [str(user.target) for user in node.users] or [node.name]
+            raise _beyond(f"the operator {users[0]}, which reads a graph of its own")
     given = flat.output_node().args[0]
     for spec, node in zip(program.graph_signature.output_specs, given, strict=True):
         results.append(_result(spec, node))
@@ -152,7 +153,7 @@ class _Held:
         assert tensor is not None  # noqa: S101  # its type was looked at
         if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
             raise _beyond(f"{path}, which is a tensor of {tensor.layout} on {tensor.device}")
-        tensor = tensor.detach()
+        gradient, tensor = tensor.requires_grad, tensor.detach()
         order = _order(tensor)
         identity = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
         kept = self._seen.get(identity) if tensor.numel() else None
@@ -166,6 +167,7 @@ class _Held:
             kind=kind,  # type: ignore[arg-type]  # one of the three
             tensor=kept,
             persistent=spec.persistent is not False,
+            gradient=gradient,
             order=order,
         )
 
@@ -303,7 +305,9 @@ class _Builder:
             if one.path in self._state or one.path in self._constants:
                 raise self._fault(f"two tensors are called {one.path}")
             if one.kind == "parameter":
-                self._state[one.path] = torch.nn.Parameter(tensor, requires_grad=False)
+                if one.gradient and not tensor.is_floating_point():
+                    raise self._fault(f"{one.path} is of {tensor.dtype} and cannot be trained")
+                self._state[one.path] = torch.nn.Parameter(tensor, requires_grad=one.gradient)
             elif one.kind == "buffer" and one.persistent:
                 self._state[one.path] = tensor
             else:

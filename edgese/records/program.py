@@ -24,6 +24,7 @@ class HeldTensor(Record, frozen=True, tag="held"):
         name: of its value in the graph.
         path: of the attribute in the network.
         persistent: of a buffer, whether a state_dict has it.
+        gradient: whether it takes part in training; torch chooses some kernels by it.
         tensor: its name in the file; tied weights have one in common.
         order: its dimensions in the order of their strides, where that is not the usual one.
     """
@@ -33,6 +34,7 @@ class HeldTensor(Record, frozen=True, tag="held"):
     kind: Literal["parameter", "buffer", "constant"]
     tensor: Path
     persistent: bool = True
+    gradient: bool = False
     order: Annotated[tuple[Size, ...], Meta(max_length=16)] | None = None
 
 

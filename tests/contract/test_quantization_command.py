@@ -135,13 +135,25 @@ def test_a_program_that_changed_is_refused(place, program):
         convert(program, "tflite")
 
 
-def test_a_program_of_another_torch_is_refused_with_the_command(place, program):
-    manifest = place / store.manifest_path(place / program)
+def test_a_program_as_torch_stores_them_is_refused_with_the_command(place, program):
+    old = place / "tiny.pt2"
+    old.write_bytes(b"PK")
+    store.manifest_path(old).write_text(store.manifest_path(place / program).read_text())
+    with pytest.raises(InputError, match=r"tiny\.pt2 is a program of torch\.export") as error:
+        convert(old, "tflite")
+    assert "edgese quantize tiny --recipe int8 --weights none" in error.value.hint
+    store.manifest_path(old).unlink()
+    with pytest.raises(InputError, match=r"of torch\.export") as error:
+        convert(old, "tflite")
+    assert "edgese quantize MODEL --data PICTURES" in error.value.hint
+
+
+def test_a_program_of_another_network_is_refused(place, program):
+    manifest = store.manifest_path(place / program)
     said = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps({**said, "torch": "1.0.0"}))
-    with pytest.raises(StoreError, match=r"torch 1\.0\.0") as error:
-        convert(program, "tflite")
-    assert "edgese quantize tiny --recipe int8" in error.value.hint
+    manifest.write_text(json.dumps({**said, "batch": 2}))
+    with pytest.raises(InputError, match=r"takes \(1, 3, .*says \(2, 3, "):
+        convert(program, "tflite", use_cache=False)
 
 
 @pytest.mark.parametrize(
