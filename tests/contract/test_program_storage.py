@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -10,8 +11,11 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
+from edgese import catalog  # noqa: E402
 from edgese.errors import ConversionError, InputError  # noqa: E402
 from edgese.program.storage import read_program, write_program  # noqa: E402
+from edgese.quantization.integers import integer_outputs  # noqa: E402
+from edgese.quantization.ptq import quantized  # noqa: E402
 
 KEY = "edgese.program"
 
@@ -403,3 +407,46 @@ def test_tensors_that_overlap_are_refused(plain, tmp_path):
 def test_a_missing_file_is_an_error():
     with pytest.raises(InputError, match="cannot be read"):
         read_program(Path("gone.program"))
+
+
+class Gated(nn.Module):
+    """What quantization has forms for: a residual, a gate, hard activations, pooling."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.deep = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 1, 1, groups=8)
+        self.gate, self.head = nn.Conv2d(8, 8, 1), nn.Linear(8, 5)
+
+    def forward(self, x):  # noqa: D102
+        x = nn.functional.hardswish(self.stem(x))
+        y = nn.functional.silu(self.deep(x)) + x
+        y = y * nn.functional.hardsigmoid(self.gate(y.mean((2, 3), keepdim=True)))
+        return self.head(y.mean((2, 3)))
+
+
+RECIPES = [name for name in catalog.recipe_names() if catalog.recipe(name).is_integer]
+
+
+@pytest.mark.parametrize(
+    ("name", "keep_float"), [*((name, ()) for name in RECIPES), ("int8-minmax", ("gate",))]
+)
+def test_quantized_programs_keep_their_integers(name, keep_float, tmp_path):
+    recipe = catalog.recipe(name)
+    how = msgspec.structs.replace(recipe.quantization, keep_float=keep_float, pictures=8)
+    pictures = np.random.default_rng(0).normal(size=(8, 3, 16, 16)).astype(np.float32)
+    torch.manual_seed(0)
+    exported = torch.export.export(Gated().eval(), (torch.zeros(1, 3, 16, 16),))
+    program = quantized(
+        exported, msgspec.structs.replace(recipe, quantization=how), pictures
+    ).program
+    read = kept(program, tmp_path)
+    assert [str(node.target) for node in read.graph.nodes if node.op == "call_function"] == [
+        str(node.target) for node in program.graph.nodes if node.op == "call_function"
+    ]
+    for path, tensor in {**program.state_dict, **program.constants}.items():
+        found = read.state_dict.get(path, read.constants.get(path))
+        assert found.dtype is tensor.dtype
+        assert torch.equal(found, tensor)
+    np.testing.assert_array_equal(
+        integer_outputs(read, pictures, 1), integer_outputs(program, pictures, 1)
+    )
