@@ -101,7 +101,7 @@ def quantize(
 ) -> None:
     """Quantize a model once for all targets, and store the quantized program.
 
-    One program then serves every target with the same integers: give the .pt2 file to `edgese
+    One program then serves every target with the same integers: give the .program file to `edgese
     convert`. Its manifest lists the calibration pictures with their hashes. How close it is to the
     float network is measured on those pictures; `edgese evaluate` measures the artifacts on others.
 

@@ -73,8 +73,8 @@ def convert(
 
     Args:
         subject: a model's name, a spec file, a spec, a quantized program that `edgese quantize`
-            stored (.pt2), or any torch module of (N, 3, H, W) to (N, classes). A module is exported
-            in eval mode as it is, and never cached.
+            stored (.program), or any torch module of (N, 3, H, W) to (N, classes). A module is
+            exported in eval mode as it is, and never cached.
         targets: names of targets, or "all".
         weights: a file, "imagenet" or "none"; not for a module.
         recipe: None for each target's default.

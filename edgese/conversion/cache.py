@@ -3,7 +3,7 @@
 The place is ``$EDGESE_CACHE_DIR``, or the user's cache folder::
 
     artifacts/<key>/<artifact> and manifest.json
-    programs/<key>/program.pt2, reference.npz and program.json
+    programs/<key>/exported.program, reference.npz and program.json
     work/<key>/         a conversion that runs now, and its lock
 
 Nothing served from here is trusted: its hash is checked first, and an entry that fails is removed
@@ -24,7 +24,7 @@ from edgese.records.artifact import Manifest
 from edgese.records.cache import CacheEntry
 from edgese.records.job import ProgramRecord
 
-PROGRAM: Final = "program.pt2"
+PROGRAM: Final = "exported.program"
 REFERENCE: Final = "reference.npz"
 _MANIFEST: Final = "manifest.json"
 _PROGRAM_RECORD: Final = "program.json"

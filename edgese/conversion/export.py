@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from edgese import store
 from edgese.conversion.cache import PROGRAM, REFERENCE
 from edgese.errors import ConfigError, ConversionError
+from edgese.program.storage import write_program
 from edgese.records.artifact import WeightsInfo
 from edgese.records.job import ProgramRecord
 
@@ -42,7 +43,8 @@ def export_program(
         on_stage: told what is done now.
 
     Raises:
-        ConversionError: the module cannot be exported.
+        ConversionError: the module cannot be exported, or has an operator that no program's file
+            holds.
         OutputError: the folder cannot be written, or the disk is full.
     """
     import numpy as np
@@ -53,7 +55,7 @@ def export_program(
         np.savez(folder / REFERENCE, pictures=pictures, logits=logits_of(network, pictures, batch))
         on_stage("export the program")
         program = exported(network, name, (batch, *pictures.shape[1:]))
-        torch.export.save(program, folder / PROGRAM)
+        write_program(program, folder / PROGRAM)
     return ProgramRecord(
         model=name,
         program_sha256=store.sha256_of(folder / PROGRAM),

@@ -9,10 +9,14 @@ from edgese import store
 from edgese.conversion.cache import PROGRAM, REFERENCE
 from edgese.conversion.export import exported, torch_threads
 from edgese.conversion.stored import StoredProgram
+from edgese.errors import InputError
+from edgese.program.storage import read_program
+from edgese.program.storage import write_program as save_program
 from edgese.quantization.pictures import CalibrationSet, read
 from edgese.records.artifact import ModelCard, Recipe, WeightsInfo
 from edgese.records.job import ProgramRecord
 from edgese.records.quantization import Quantization
+from edgese.targets.programs import input_shape
 
 if TYPE_CHECKING:
     import numpy as np
@@ -137,12 +141,21 @@ def stored_program(
     """Puts a stored program and its reference into ``folder``.
 
     Raises:
+        InputError: the program's file is no program.
         OutputError: the folder cannot be written, or the disk is full.
     """
     with store.writing(folder), torch_threads(threads):
         manifest = stored.manifest
+        program = read_program(stored.path)
+        size = manifest.model.preprocessing
+        expected = (manifest.batch, 3, size.height, size.width)
+        if input_shape(program) != expected:
+            raise InputError(
+                f"{stored.path} takes {input_shape(program)}, and its manifest says {expected}.",
+                hint="It is not the program that the manifest was written for; quantize it again.",
+            )
         return write_program(
-            load_program(stored.path),
+            program,
             manifest.model,
             batch=manifest.batch,
             pictures=pictures,
@@ -150,14 +163,6 @@ def stored_program(
             quantization=manifest.quantization,
             folder=folder,
         )
-
-
-def load_program(path: Path) -> "ExportedProgram":
-    """A quantized program from its file."""
-    import torch.ao.quantization.fx._decomposed  # noqa: F401  # registers its operators
-    from torch import export
-
-    return export.load(path)
 
 
 def write_program(
@@ -178,7 +183,7 @@ def write_program(
 
     logits = integer_outputs(program, pictures, batch)
     np.savez(folder / REFERENCE, pictures=pictures, logits=logits)
-    torch.export.save(program, folder / PROGRAM)
+    save_program(program, folder / PROGRAM)
     return ProgramRecord(
         model=card.name,
         program_sha256=store.sha256_of(folder / PROGRAM),

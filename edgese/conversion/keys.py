@@ -16,7 +16,7 @@ from edgese.records.artifact import ModelCard, Recipe
 
 # What exports, whatever the target.
 EXPORTERS: Final = ("torch", "numpy", "pillow")
-_SOURCES: Final = ("conversion", "data", "models", "quantization", "records", "targets")
+_SOURCES: Final = ("conversion", "data", "models", "program", "quantization", "records", "targets")
 
 
 def program_key(

@@ -1,16 +1,17 @@
-"""Quantized programs on disk: a .pt2 file with its manifest beside it."""
+"""Quantized programs on disk: a .program file with its manifest beside it."""
 
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
 from edgese import store
 from edgese.errors import InputError, StoreError
+from edgese.program.storage import SUFFIX
 from edgese.records.artifact import ProgramManifest
 
-SUFFIX: Final = ".pt2"
 _REMAKE: Final = "edgese quantize MODEL --data PICTURES"
+# What torch.export.save writes, and edgese wrote before it had a file of its own.
+_TORCH: Final = ".pt2"
 
 
 @dataclass(frozen=True)
@@ -23,22 +24,32 @@ class StoredProgram:
 
 def is_program(subject: str | Path) -> bool:
     """Whether a subject is meant as a stored program, by its suffix."""
-    return Path(subject).suffix == SUFFIX
+    return Path(subject).suffix in (SUFFIX, _TORCH)
 
 
 def find_stored(subject: str | Path) -> StoredProgram | None:
-    """The stored program of a path that ends in .pt2; None for anything else.
+    """The stored program of a path that ends in .program; None for anything else.
+
+    The manifest's hash says whether the file is the one that the manifest was written for, and not
+    whom it comes from. Reading the file executes nothing, whoever wrote it.
 
     Raises:
-        InputError: the program or its manifest is missing or not readable.
-        StoreError: the program changed since, its manifest's schema is another, or another version
-            of torch made it.
+        InputError: the program or its manifest is missing or not readable, or the program is one of
+            torch.export.
+        StoreError: the program changed since, or its manifest's schema is another.
     """
     path = Path(subject)
     if not is_program(path):
         return None
     if not path.is_file():
         raise InputError(f"There is no program {path}.", hint=f"`{_REMAKE}` makes one.")
+    if path.suffix == _TORCH:
+        raise InputError(
+            f"{path} is a program of torch.export, and reading one can execute what it holds; "
+            "edgese does not read it.",
+            hint=f"A quantized program is a {SUFFIX} file: make it again with `{_again(path)}`. "
+            "Of a network of your own give the module: edgese.convert(module, ...).",
+        )
     manifest = store.read_record(ProgramManifest, store.manifest_path(path), remake=_REMAKE)
     found = store.sha256_of(path)
     if found != manifest.sha256:
@@ -47,17 +58,16 @@ def find_stored(subject: str | Path) -> StoredProgram | None:
             f"says {manifest.sha256[:12]}....",
             hint=f"Quantize it again: `{_REMAKE}`.",
         )
-    try:
-        here = version("torch")
-    except PackageNotFoundError:
-        # Converting will say so, with the command that installs it.
-        here = manifest.torch
-    if here.split("+")[0] != manifest.torch.split("+")[0]:
-        raise StoreError(
-            f"{path} was made by torch {manifest.torch}, and this is {here}; torch promises no "
-            "reading across versions.",
-            hint=f"Make it again: `edgese quantize {manifest.model.name} "
-            f"--recipe {manifest.recipe.name} --weights {manifest.weights.source} "
-            f"--data {manifest.quantization.calibration.source}`.",
-        )
     return StoredProgram(path=path, manifest=manifest)
+
+
+def _again(path: Path) -> str:
+    """Return the command that makes a program again, as far as its manifest says."""
+    try:
+        manifest = store.read_record(ProgramManifest, store.manifest_path(path), remake=_REMAKE)
+    except (InputError, StoreError):
+        return _REMAKE
+    return (
+        f"edgese quantize {manifest.model.name} --recipe {manifest.recipe.name} "
+        f"--weights {manifest.weights.source} --data {manifest.quantization.calibration.source}"
+    )

@@ -98,12 +98,9 @@ def _converted(
     gc.enable()
     begin.wait()
 
-    if job.recipe.is_integer:
-        # Whoever loads a quantized program must know its operators.
-        import torch.ao.quantization.fx._decomposed  # noqa: F401
-    from torch import export
+    from edgese.program.storage import read_program
 
-    program = export.load(job.program)
+    program = read_program(Path(job.program))
     artifact = Path(job.artifact)
     interface = target.convert(
         program,

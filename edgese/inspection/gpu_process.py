@@ -52,7 +52,7 @@ def main() -> None:
         return
     import numpy as np
 
-    pictures = np.load(folder / PICTURES)
+    pictures = np.load(folder / PICTURES, allow_pickle=False)
     chosen = _predictor(model, job.interface)(pictures)
     enforced = _predictor(_compiled(job, fp32=True), job.interface)(pictures)
     np.savez(folder / LOGITS, chosen=chosen, fp32=enforced)

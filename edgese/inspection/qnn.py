@@ -284,7 +284,7 @@ def _compiled(
         if (folder / qnn_process.LOGITS).exists():
             import numpy as np
 
-            logits = np.load(folder / qnn_process.LOGITS)
+            logits = np.load(folder / qnn_process.LOGITS, allow_pickle=False)
         trace = folder / qnn_process.TRACE
         made = [file.stat().st_size for file in folder.glob(qnn_process.CONTEXTS)]
         return Answer(

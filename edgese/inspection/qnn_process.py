@@ -66,7 +66,8 @@ def main() -> None:
     if session is not None and (folder / PICTURES).exists():
         import numpy as np
 
-        np.save(folder / LOGITS, _logits(session, job.interface, np.load(folder / PICTURES)))
+        pictures = np.load(folder / PICTURES, allow_pickle=False)
+        np.save(folder / LOGITS, _logits(session, job.interface, pictures))
 
 
 def _session(job: QnnJob, folder: Path) -> tuple[Any, str]:

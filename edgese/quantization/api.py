@@ -13,11 +13,11 @@ import edgese
 from edgese import catalog, store
 from edgese.conversion.integer import Integer, exported_with_pictures
 from edgese.conversion.keys import EXPORTERS, toolchain
-from edgese.conversion.stored import SUFFIX
 from edgese.conversion.subject import Subject, find_subject
 from edgese.data.classes import ClassNames
 from edgese.data.sources import Pictures, find_pictures
 from edgese.errors import ConfigError
+from edgese.program.storage import SUFFIX, write_program
 from edgese.protocols import Progress
 from edgese.quantization.pictures import EMBEDDED, calibration_set
 from edgese.records.artifact import ProgramManifest, Recipe, WeightsInfo
@@ -310,9 +310,7 @@ def stored(
 
     path = folder / f"{subject.name}-{recipe.name}{SUFFIX}"
     with store.staging(path, store.manifest_path(path)) as (new_program, new_manifest):
-        # By its name torch would complain of the temporary one, which does not end in .pt2.
-        with new_program.open("wb") as file:
-            torch.export.save(made.program, file)
+        write_program(made.program, new_program)
         manifest = ProgramManifest(
             program=path.name,
             sha256=store.sha256_of(new_program),

@@ -256,7 +256,7 @@ class ProgramManifest(Record, frozen=True):
         program: file name beside the manifest.
         sha256: of the file.
         batch: examples in its input's first dimension.
-        torch: the version that exported it; .pt2 is not promised across versions.
+        torch: the version that exported it.
         created: UTC, ISO 8601.
     """
 

@@ -21,7 +21,7 @@ class ConversionJob(Record, frozen=True):
     Attributes:
         options: those that this target owns; the others have their defaults.
         delegate: what will execute the artifact, the target's default already filled in.
-        program: the exported program, a .pt2 file.
+        program: the exported program, a .program file.
         reference: the pictures and PyTorch's logits for them, an .npz file.
         artifact: where to write.
         threads: how many the worker may use.
@@ -83,9 +83,9 @@ class ProgramRecord(Record, frozen=True):
     """Stands beside an exported program and says what it is.
 
     Attributes:
-        program_sha256, reference_sha256: of program.pt2 and reference.npz.
+        program_sha256, reference_sha256: of exported.program and reference.npz.
         model: the name of what was exported.
-        torch: the version that exported it; .pt2 is not promised across versions.
+        torch: the version that exported it.
         quantization: of an integer recipe.
     """
 

@@ -129,7 +129,7 @@ class QuantizedProgram(Record, frozen=True):
     """What ``edgese quantize`` leaves.
 
     Attributes:
-        program: path of the stored program, a .pt2 file.
+        program: path of the stored program, a .program file.
         manifest: path of its manifest.
         calibrated_on: how many pictures its grids were found with.
         collapse: as in `Quantization`.

@@ -24,11 +24,11 @@ from pathlib import Path
 import numpy as np
 
 from edgese import convert, evaluate, quantize
-from edgese.conversion.integer import load_program
 from edgese.conversion.stored import find_stored
 from edgese.data.pictures import read_picture
 from edgese.data.preprocessing import preprocess
 from edgese.machine import cores
+from edgese.program.storage import read_program
 from edgese.quantization.integers import integer_outputs
 from edgese.store import read_manifest
 from edgese.targets import mlloading, mlpackage, mlpairs, mlsimulation
@@ -162,7 +162,7 @@ def simulated(
     """Logits by file: the program's exact integers, the simulation, and the package in fp64."""
     stored = find_stored(program)
     assert stored is not None
-    exported = load_program(stored.path)
+    exported = read_program(stored.path)
     packaged = mlpairs.fusable(folded_weights(exported))
     wanted = stored.manifest.model.preprocessing
     file = mlloading.evaluated(

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from edgese import agreement, catalog, convert, evaluate, quantize
-from edgese.conversion.integer import load_program
+from edgese.program.storage import read_program
 from edgese.quantization.integers import integer_outputs
 
 TARGETS = ("tflite", "executorch", "onnxruntime")
@@ -124,7 +124,7 @@ def same_as_simulation(program: str, data: Path, firsts: dict[str, int]) -> int:
 
     stored = find_stored(program)
     assert stored is not None
-    exported = load_program(stored.path)
+    exported = read_program(stored.path)
     wanted = stored.manifest.model.preprocessing
     differing = 0
     files = sorted(firsts)

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from edgese.errors import ConversionError, OperatorUnknown
+from edgese.program.storage import read_program, write_program
 from edgese.records.artifact import Interface, OperatorReport, TensorInfo
 from edgese.targets.requests import check_request
 
@@ -77,12 +78,9 @@ def write_facts(folder):
 
 
 def _saved(program, card, _recipe, options, dest, progress):
-    import torch
-
     progress("save", 0.5)
     print("noise on stdout")  # noqa: T201 - converters print, and it must not reach the events
-    with dest.open("wb") as file:
-        torch.export.save(program, file)
+    write_program(program, dest)
     batch = options.batch
     size = card.preprocessing
     return Interface(
@@ -133,8 +131,7 @@ def _load(artifact, interface, **_):
     import torch
 
     file = artifact / "inner" / "weights" if artifact.is_dir() else artifact
-    with file.open("rb") as opened:
-        module = torch.export.load(opened).module()
+    module = read_program(file).module()
     batch = interface.input.shape[0]
 
     def run(pictures):

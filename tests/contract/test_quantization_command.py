@@ -18,6 +18,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("ai_edge_litert")
 
 from edgese import catalog, convert, evaluate, quantize  # noqa: E402
+from edgese.program.storage import read_program  # noqa: E402
 from edgese.quantization.qat import LearntGrids  # noqa: E402
 from edgese.records.artifact import Manifest, ProgramManifest, TargetOptions  # noqa: E402
 
@@ -49,7 +50,7 @@ def program(place):
 def test_a_program_is_stored_with_what_made_it(place):
     made = quantize("tiny.toml", place / "pictures", weights="none", out=place / "out")
     manifest = ProgramManifest.from_json((place / made.manifest).read_bytes(), made.manifest)
-    assert made.program.endswith("tiny-untrained-int8.pt2")
+    assert made.program.endswith("tiny-untrained-int8.program")
     assert manifest.sha256 == store.sha256_of(place / made.program)
     listed = {
         picture.file: picture.sha256 for picture in manifest.quantization.calibration.pictures
@@ -134,13 +135,25 @@ def test_a_program_that_changed_is_refused(place, program):
         convert(program, "tflite")
 
 
-def test_a_program_of_another_torch_is_refused_with_the_command(place, program):
-    manifest = place / store.manifest_path(place / program)
+def test_a_program_as_torch_stores_them_is_refused_with_the_command(place, program):
+    old = place / "tiny.pt2"
+    old.write_bytes(b"PK")
+    store.manifest_path(old).write_text(store.manifest_path(place / program).read_text())
+    with pytest.raises(InputError, match=r"tiny\.pt2 is a program of torch\.export") as error:
+        convert(old, "tflite")
+    assert "edgese quantize tiny --recipe int8 --weights none" in error.value.hint
+    store.manifest_path(old).unlink()
+    with pytest.raises(InputError, match=r"of torch\.export") as error:
+        convert(old, "tflite")
+    assert "edgese quantize MODEL --data PICTURES" in error.value.hint
+
+
+def test_a_program_of_another_network_is_refused(place, program):
+    manifest = store.manifest_path(place / program)
     said = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps({**said, "torch": "1.0.0"}))
-    with pytest.raises(StoreError, match=r"torch 1\.0\.0") as error:
-        convert(program, "tflite")
-    assert "edgese quantize tiny --recipe int8" in error.value.hint
+    manifest.write_text(json.dumps({**said, "batch": 2}))
+    with pytest.raises(InputError, match=r"takes \(1, 3, .*says \(2, 3, "):
+        convert(program, "tflite", use_cache=False)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +240,7 @@ def test_a_truncated_picture_is_named(place):
             2,
             "Only integer recipes",
         ),
-        (("convert", "gone.pt2", "-t", "tflite"), 8, "no program gone.pt2"),
+        (("convert", "gone.program", "-t", "tflite"), 8, "no program gone.program"),
         (
             ("quantize", "tiny.toml", "--data", "pictures", "--qat", "--recipe", "int8-mse"),
             2,
@@ -269,7 +282,7 @@ def test_a_full_disk_leaves_nothing(place, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("torch.export.save", full)
+    monkeypatch.setattr("edgese.quantization.api.write_program", full)
     with pytest.raises(OutputError, match="disk is full"):
         quantize("tiny.toml", place / "pictures", weights="none", out=place / "out")
     assert list((place / "out").iterdir()) == []
@@ -359,11 +372,11 @@ def test_an_interrupted_training_resumes_to_the_same_program(place, monkeypatch)
         patched.setattr("edgese.quantization.learning.LearntGrids", InterruptedAt)
         with pytest.raises(KeyboardInterrupt):
             made("b")
-    assert not list((place / "b").glob("*.pt2*"))
+    assert not list((place / "b").glob("*.program*"))
     with pytest.raises(ConfigError, match="was interrupted"):
         made("b")
     parts = made("b", resume=True)
-    first, second = (torch.export.load(place / of.program).state_dict for of in (whole, parts))
+    first, second = (read_program(place / of.program).state_dict for of in (whole, parts))
     assert first.keys() == second.keys()
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
     assert parts.fidelity == whole.fidelity

@@ -86,7 +86,7 @@ def test_the_table_is_printed_with_what_was_chosen(place, capsys):
     assert run([*asked, "--max-drop", "100"]) == 0
     shown = capsys.readouterr().out
     assert "int8-minmax" in shown
-    assert "tiny-int8-minmax.pt2 holds." in shown
+    assert "tiny-int8-minmax.program holds." in shown
 
 
 @pytest.mark.parametrize(

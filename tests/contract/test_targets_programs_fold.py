@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
+from edgese.program.storage import read_program, write_program  # noqa: E402
 from edgese.targets.programs import (  # noqa: E402
     folded_weights,
     held_tensors,
@@ -118,8 +119,8 @@ def test_a_weight_that_is_read_as_floats_too_is_kept_beside_its_codes():
 
 def test_a_folded_program_can_be_stored_and_folded_again(tmp_path):
     program = exported()
-    torch.export.save(folded_weights(program), tmp_path / "folded.pt2")
-    loaded = torch.export.load(tmp_path / "folded.pt2")
+    write_program(folded_weights(program), tmp_path / "folded.program")
+    loaded = read_program(tmp_path / "folded.program")
     again = folded_weights(loaded)
     x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     np.testing.assert_array_equal(run(again, x), run(program, x))

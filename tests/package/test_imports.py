@@ -22,6 +22,7 @@ LAYERS = (
     ("results", "budgets"),
     ("conversion", "evaluation", "inspection", "measure", "prediction", "quantization", "training"),
     ("seals", "targets", "devices", "models", "data", "statistics", "store"),
+    ("program",),
     ("catalog", "project", "machine"),
     ("protocols",),
     ("records",),
