@@ -6,7 +6,7 @@ from typing import Final
 
 from edgese.conversion import api as conversion
 from edgese.data.embedded import sample_pictures
-from edgese.errors import ConversionError, EdgeseError, MissingDependency, OutputError
+from edgese.errors import Collapsed, ConversionError, EdgeseError, MissingDependency, OutputError
 from edgese.evaluation.api import classify
 from edgese.evaluation.subjects import find_subject
 from edgese.machine import cores
@@ -28,7 +28,7 @@ LAUNCHES: Final = 6
 MIN_TIME_S: Final = 0.5
 # What a target's row of a conversion can have failed with.
 _FAILURES: Final[dict[int, type[EdgeseError]]] = {
-    kind.exit_code: kind for kind in (MissingDependency, ConversionError, OutputError)
+    kind.exit_code: kind for kind in (MissingDependency, ConversionError, Collapsed, OutputError)
 }
 
 
@@ -49,6 +49,7 @@ def demonstrate(
     Raises:
         MissingDependency: the weights' package, or a runtime, is not installed.
         ConversionError: a target failed.
+        Collapsed: a training or a quantization came to nothing.
         OutputError: ``out`` cannot be written, or is full.
     """
     floats = _converted(
@@ -95,7 +96,8 @@ def demonstrate(
 def _converted(outcomes: tuple[ConversionOutcome, ...]) -> tuple[ConversionOutcome, ...]:
     if code := conversion.exit_code(outcomes):
         failed = next(outcome for outcome in outcomes if outcome.exit_code == code)
-        raise _FAILURES[code](f"{failed.target}: {failed.error}", hint=failed.hint)
+        reason = failed.error or f"COLLAPSED: {failed.collapse}"
+        raise _FAILURES[code](f"{failed.target}: {reason}", hint=failed.hint)
     return outcomes
 
 

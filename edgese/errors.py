@@ -8,6 +8,7 @@ EdgeseError
 |- DeviceError            5   not found, timeout, command failed
 |- DeviceAbsent           5   a DeviceError: known, and not there
 |- MeasurementError       6   too few runs, throttled, unclear
+|- Collapsed              6   a MeasurementError: a training or quantization came to nothing
 |- StoreError             7   wrong hash, older schema, newer schema
 |- InputError             8   weights, pictures or results: missing, truncated, not what they say
 |- OutputError            9   a place that cannot be written, or is full
@@ -81,6 +82,10 @@ class MeasurementError(EdgeseError):
     """A measurement cannot carry the statement that was asked of it."""
 
     exit_code = 6
+
+
+class Collapsed(MeasurementError):
+    """A training or a quantization came to nothing: chance, one class, a loss that diverged."""
 
 
 class StoreError(EdgeseError):

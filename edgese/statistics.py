@@ -3,7 +3,7 @@
 Pure and exact, from the standard library alone. Statistics of times are in `edgese.measure`.
 """
 
-from math import sqrt
+from math import exp, lgamma, log, sqrt
 from statistics import NormalDist
 
 from edgese.errors import InputError
@@ -41,6 +41,19 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
     low = 0.0 if successes == 0 else (centre - half_width) / scale
     high = 1.0 if successes == n else (centre + half_width) / scale
     return Interval(low=low, high=high, confidence=confidence)
+
+
+def binomial_tails(successes: int, n: int, share: float) -> tuple[float, float]:
+    """Return the chances of at most, and of at least, so many successes in ``n`` trials.
+
+    Both are summed from the end that is farther from the middle, so that small ones keep their
+    digits.
+    """
+    if successes > n * share:
+        beyond = _binomial_sum(successes, n, share, 1)
+        return min(1.0, 1 - beyond + _binomial(successes, n, share)), beyond
+    beyond = _binomial_sum(successes, n, share, -1)
+    return beyond, min(1.0, 1 - beyond + _binomial(successes, n, share))
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -106,3 +119,33 @@ def paired_difference(
         high=middle + sqrt(max(right, 0.0)),
         confidence=confidence,
     )
+
+
+def _binomial(successes: int, n: int, share: float) -> float:
+    """Return the chance of just so many successes."""
+    if not 0 <= successes <= n:
+        return 0.0
+    if share <= 0 or share >= 1:
+        return 1.0 if successes == (n if share >= 1 else 0) else 0.0
+    ways = lgamma(n + 1) - lgamma(successes + 1) - lgamma(n - successes + 1)
+    return exp(ways + successes * log(share) + (n - successes) * log(1 - share))
+
+
+def _binomial_sum(start: int, n: int, share: float, step: int) -> float:
+    """Return the chance of ``start`` successes and all that lie beyond in the step's direction."""
+    if not 0 <= start <= n:
+        return 0.0 if (start > n) == (step > 0) else 1.0
+    term = total = _binomial(start, n, share)
+    if share <= 0 or share >= 1:
+        return 1.0 if (n if share >= 1 else 0) in _range(start, n, step) else 0.0
+    odds = share / (1 - share)
+    at = start
+    while 0 <= at + step <= n and term > total * 1e-18:
+        term *= (n - at) / (at + 1) * odds if step > 0 else at / (n - at + 1) / odds
+        at += step
+        total += term
+    return min(1.0, total)
+
+
+def _range(start: int, n: int, step: int) -> range:
+    return range(start, n + 1) if step > 0 else range(start + 1)

@@ -21,7 +21,7 @@ from edgese.selection.candidates import enumerated
 from edgese.selection.deciding import Aim
 from edgese.selection.work import Order
 from edgese.targets import target_module
-from edgese.training.api import RESULT, WEIGHTS, train
+from edgese.training.api import RESULT, WEIGHTS, sound, train
 from edgese.training.checkpoint import CHECKPOINT
 
 MODELS: Final = ("efficientnet_b0", "efficientnet_b1", "efficientnet_b2")
@@ -116,23 +116,25 @@ def _pictures(folder: Path) -> tuple[Path, Path]:
 def _trained(model: str, folder: Path, on_progress: Report) -> TrainingResult:
     place = folder / model
     if (place / RESULT).is_file():
-        return store.read_record(TrainingResult, place / RESULT, remake="edgese demo")
+        return sound(store.read_record(TrainingResult, place / RESULT, remake="edgese demo"))
 
     def advance(now: Advance) -> None:
         on_progress("train", f"{model}, epoch {now.epoch} of {now.epochs}", now.step / now.steps)
 
-    return train(
-        model,
-        DIGITS,
-        recipe=TRAINING,
-        weights="none",
-        classes=CLASSES,
-        resolution=RESOLUTION,
-        out=place,
-        # More threads gain little of so small pictures, and lose much on a busy machine.
-        threads=1,
-        resume=(place / CHECKPOINT).is_file(),
-        progress=advance,
+    return sound(
+        train(
+            model,
+            DIGITS,
+            recipe=TRAINING,
+            weights="none",
+            classes=CLASSES,
+            resolution=RESOLUTION,
+            out=place,
+            # More threads gain little of so small pictures, and lose much on a busy machine.
+            threads=1,
+            resume=(place / CHECKPOINT).is_file(),
+            progress=advance,
+        )
     )
 
 

@@ -7,7 +7,7 @@ import typer
 
 from edgese import project
 from edgese.cli.parsing import resolution_of
-from edgese.errors import ConfigError
+from edgese.errors import Collapsed, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,6 +108,9 @@ def quantize(
     --recipe auto climbs a ladder and stops at the first artifact that holds: plain post-training
     quantization, better ranges and corrections, the costliest layers in float where the target
     keeps its speed, quantization-aware training. It ends with 1 where none holds.
+
+    A program whose answers are not the float network's any more is kept, reported as COLLAPSED, and
+    ends with exit code 6.
     """
     from edgese.cli import ui
     from edgese.quantization import api
@@ -184,10 +187,19 @@ def quantize(
             out=out or project.out(),
             progress=lambda stage, fraction: show(model, stage, fraction),
         )
+    _end(made, json=json)
+
+
+def _end(made: "QuantizedProgram", *, json: bool) -> None:
+    """Prints the result, and fails where it must not be shipped."""
+    from edgese.cli import ui
+
     if json:
         ui.echo_json(made)
     else:
         show_program(made)
+    if made.collapse:
+        raise typer.Exit(Collapsed.exit_code)
 
 
 def show_program(made: "QuantizedProgram") -> None:

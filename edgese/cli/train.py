@@ -122,8 +122,12 @@ def train(
     the run after the current step, and --resume goes on to the very same result. What remains is
     weights.safetensors, for --weights of every command. On several GPUs or machines: torchrun
     --nproc-per-node N -m edgese train ...
+
+    A training that comes to nothing reports COLLAPSED, keeps its weights and ends with exit code 6:
+    the loss diverged or did not fall, or the answers are no better than chance.
     """
     from edgese.cli import ui
+    from edgese.errors import Collapsed
     from edgese.training.api import train as run
     from edgese.training.checkpoint import CHECKPOINT
     from edgese.training.processes import is_first
@@ -168,6 +172,8 @@ def train(
         ui.echo_json(result)
     else:
         show_training(result)
+    if result.collapse:
+        raise typer.Exit(Collapsed.exit_code)
 
 
 def show_training(result: "TrainingResult") -> None:
@@ -175,7 +181,8 @@ def show_training(result: "TrainingResult") -> None:
     from edgese.cli import ui
 
     log = result.log
-    last = log.epochs[-1]
+    # A training that diverges in its first epoch has none that ended.
+    last = log.epochs[-1] if log.epochs else None
     top1 = log.val
     interval = f"{100 * top1.interval.low:.1f} to {100 * top1.interval.high:.1f}" if top1 else ""
     ui.table(
@@ -197,12 +204,12 @@ def show_training(result: "TrainingResult") -> None:
                 result.model.name,
                 log.recipe.name,
                 str(len(log.epochs)),
-                f"{last.train_loss:.4f}",
-                "-" if last.val_loss is None else f"{last.val_loss:.4f}",
+                f"{last.train_loss:.4f}" if last else "-",
+                "-" if last is None or last.val_loss is None else f"{last.val_loss:.4f}",
                 ui.percent(top1.share if top1 else None, 2),
                 interval,
-                ui.percent(last.val_agreement, 2),
-                f"{last.images_per_s:.0f}",
+                ui.percent(last.val_agreement if last else None, 2),
+                f"{last.images_per_s:.0f}" if last else "-",
                 _duration(result.seconds),
                 result.weights,
             )
@@ -216,6 +223,10 @@ def show_training(result: "TrainingResult") -> None:
         ui.note(f"The classifier is new: the weights' own has not {result.model.classes} classes.")
     if result.train.labelled_by == "order":
         ui.note("The folders' names are no classes of the model; they were taken in sorted order.")
+    if result.collapse:
+        ui.note(f"COLLAPSED: {result.collapse}.")
+        ui.note("  Do not use these weights. Look whether the classes are right, then give another")
+        ui.note("  --lr, more --epochs, more images, or another --recipe.")
 
 
 def _telling(work: str, show: "Bars", *, live: bool) -> "Callable[[Advance], None]":

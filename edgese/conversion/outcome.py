@@ -6,11 +6,12 @@ from typing import Literal
 
 from edgese import store
 from edgese.conversion.plan import TargetPlan
+from edgese.errors import Collapsed
 from edgese.records.artifact import ConversionOutcome, Manifest
 
 
 def exit_code(outcomes: Iterable[ConversionOutcome]) -> int:
-    """0 where all went well, else the lowest code of those that failed."""
+    """0 where all went well, else the lowest code of those that failed or collapsed."""
     return min((outcome.exit_code for outcome in outcomes if outcome.exit_code), default=0)
 
 
@@ -24,6 +25,7 @@ def made(
     peak_memory_mb: float = 0.0,
 ) -> ConversionOutcome:
     """An artifact that now stands in the user's folder."""
+    collapse = manifest.quantization.collapse if manifest.quantization else ""
     return ConversionOutcome(
         target=plan.facts.name,
         recipe=plan.recipe.name,
@@ -36,7 +38,8 @@ def made(
         parity=manifest.parity,
         partitions=manifest.operators.partitions,
         outside_operators=sum(kind.count for kind in manifest.operators.outside),
-        collapse=manifest.quantization.collapse if manifest.quantization else "",
+        collapse=collapse,
+        exit_code=Collapsed.exit_code if collapse else 0,
     )
 
 

@@ -89,6 +89,9 @@ def quantize(
         analyze: also quantizes each layer alone, to tell what it costs and why.
         out: folder for the program and its manifest; a training has a folder of its own in it.
 
+    Returns:
+        The stored program. Where its ``collapse`` is not "", it must not be shipped.
+
     Raises:
         ConfigError: something asked for does not exist or does not go with the recipe, or the
             recipe is no integer one.
@@ -96,7 +99,7 @@ def quantize(
         ConversionError: torch cannot export the model, or an operator has no integer form.
         MissingDependency: the weights' package is not installed.
         OutputError: ``out`` cannot be written, or is full.
-        MeasurementError: a training diverges.
+        Collapsed: the checkpoint of a training is NaN or infinite.
         KeyboardInterrupt: a training was interrupted; its checkpoint is there.
     """
     from edgese.quantization.ptq import quantized
@@ -144,7 +147,7 @@ def quantize(
     quantization = Quantization(
         calibration=integer.pictures.calibration,
         fidelity=made.fidelity,
-        collapse=made.collapse if info.trained else "",
+        collapse=made.diverged or (made.collapse if info.trained else ""),
         learnt_from=training.pictures.info if training else None,
     )
     kept = stored(made, found, info, chosen, quantization, batch=batch, folder=folder)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
@@ -221,7 +221,7 @@ def climb(
             latency_ms=ms,
             kept_float=layers,
             seconds=round(time.monotonic() - started, 1),
-            verdict="too slow" if slow else ("holds" if drop <= max_drop else "drops"),
+            verdict=_verdict(made.collapse, drop, max_drop, slow=slow),
         )
         rungs.append(rung)
         if rung.verdict == "holds":
@@ -236,6 +236,16 @@ def climb(
         chosen=held.program if held else "",
         judged_by=stands_in,
     )
+
+
+def _verdict(
+    collapse: str, drop: float, max_drop: float, *, slow: bool
+) -> Literal["holds", "drops", "too slow", "collapsed"]:
+    if collapse:
+        return "collapsed"
+    if slow:
+        return "too slow"
+    return "holds" if drop <= max_drop else "drops"
 
 
 def _rungs(climbing: _Climb) -> Iterator[tuple[Recipe, tuple[str, ...]]]:

@@ -1,5 +1,6 @@
 """Quantization-aware training of a quantized network, by what the float network says."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,7 +55,7 @@ def learnt(
     followed = None
     if distillation is not None and distillation.features:
         followed = Features(learning, teacher)
-    fit(
+    log = fit(
         learning.network,
         data,
         recipe,
@@ -71,4 +72,5 @@ def learnt(
     if followed is not None:
         followed.close()
     module, plan = learning.learnt()
-    return finished(module, plan, shape, pictures, reference, on_stage)
+    made = finished(module, plan, shape, pictures, reference, on_stage)
+    return dataclasses.replace(made, diverged=log.collapse)

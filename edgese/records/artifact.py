@@ -288,7 +288,7 @@ class ConversionOutcome(Record, frozen=True):
         collapse: of an integer recipe: why the artifact must not be shipped, as far as the
             calibration pictures tell; "" where they show no collapse.
         error: what went wrong, with its remedy in ``hint``.
-        exit_code: of that error; 0 otherwise.
+        exit_code: of that error, or of a collapse; 0 otherwise.
     """
 
     target: str

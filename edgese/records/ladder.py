@@ -20,7 +20,7 @@ class Rung(Record, frozen=True):
         latency_ms: median on this host, one thread; None where the runtime is not here.
         kept_float: modules whose operators stay in float.
         seconds: that the rung took.
-        verdict: "drops" too much, "too slow" against plain int8, or "holds".
+        verdict: "collapsed", "drops" too much, "too slow" against plain int8, or "holds".
     """
 
     recipe: Recipe
@@ -32,7 +32,7 @@ class Rung(Record, frozen=True):
     latency_ms: float | None
     kept_float: tuple[str, ...]
     seconds: float
-    verdict: Literal["holds", "drops", "too slow"]
+    verdict: Literal["holds", "drops", "too slow", "collapsed"]
 
 
 class Ladder(Record, frozen=True):

@@ -341,6 +341,26 @@ class EpochRow(Record, frozen=True):
     seconds: float
 
 
+class Answers(Record, frozen=True):
+    """What a network answered on the validation images.
+
+    Attributes:
+        classes: outputs of the network.
+        images: how many there are.
+        right: how many were given their own class; without labels, the teacher's.
+        given: how many different classes were answered.
+        expected: how many different classes the images have; without labels, the teacher gives.
+        majority: images of the class that most of them have.
+    """
+
+    classes: int
+    images: int
+    right: int
+    given: int
+    expected: int
+    majority: int
+
+
 class TrainingLog(Record, frozen=True):
     """What a training has done so far; log.json in its folder.
 
@@ -353,6 +373,10 @@ class TrainingLog(Record, frozen=True):
         step: how many steps are behind, of ``steps``.
         val: how many of the validation pictures were classified rightly after the last epoch; None
             without labels or before the first epoch's end.
+        answers: after the last epoch; None without validation images.
+        collapse: why the weights must not be used: the loss diverged or did not fall, or what the
+            network answers is no better than chance; "" where nothing shows that, and before the
+            end. See `edgese.training.verdict`.
     """
 
     recipe: TrainingRecipe
@@ -365,6 +389,8 @@ class TrainingLog(Record, frozen=True):
     steps: int
     epochs: tuple[EpochRow, ...]
     val: Proportion | None = None
+    answers: Answers | None = None
+    collapse: str = ""
     schema: int = TRAINING_SCHEMA
 
 
@@ -397,3 +423,8 @@ class TrainingResult(Record, frozen=True):
     edgese: str
     created: str
     schema: int = TRAINING_SCHEMA
+
+    @property
+    def collapse(self) -> str:
+        """Why the weights must not be used; "" where nothing shows that. See `TrainingLog`."""
+        return self.log.collapse

@@ -12,7 +12,7 @@ import msgspec
 from edgese import __version__, catalog, store
 from edgese.conversion.run import Report
 from edgese.devices import ANYHOW, Reach
-from edgese.errors import ConversionError, DeviceAbsent, EdgeseError, InputError
+from edgese.errors import Collapsed, ConversionError, DeviceAbsent, EdgeseError, InputError
 from edgese.models.weights import resolve_weights
 from edgese.protocols import Progress
 from edgese.records.base import Record
@@ -294,7 +294,7 @@ def _trained(candidate: Candidate, order: Order, *, progress: Progress) -> Path:
 def _learnt(candidate: Candidate, order: Order, progress: Progress) -> str:
     """Weights of a training from scratch; one that was finished before is not repeated."""
     from edgese.records.training import Advance, TrainingResult
-    from edgese.training.api import RESULT, train
+    from edgese.training.api import RESULT, sound, train
     from edgese.training.checkpoint import CHECKPOINT
 
     name = hashlib.sha256(
@@ -311,20 +311,22 @@ def _learnt(candidate: Candidate, order: Order, progress: Progress) -> str:
     folder = Path(order.folder, "trainings", name[:16])
     if (folder / RESULT).is_file():
         told = store.read_record(TrainingResult, folder / RESULT, remake="edgese train")
-        return told.weights
+        return sound(told).weights
 
     def tell(advance: Advance) -> None:
         progress(f"train, epoch {advance.epoch} of {advance.epochs}", advance.step / advance.steps)
 
-    return train(
-        spec_of(candidate),
-        order.train_data or order.data,
-        recipe=order.train,
-        weights=RANDOM,
-        out=folder,
-        epochs=order.epochs,
-        resume=(folder / CHECKPOINT).is_file(),
-        progress=tell,
+    return sound(
+        train(
+            spec_of(candidate),
+            order.train_data or order.data,
+            recipe=order.train,
+            weights=RANDOM,
+            out=folder,
+            epochs=order.epochs,
+            resume=(folder / CHECKPOINT).is_file(),
+            progress=tell,
+        )
     ).weights
 
 
@@ -356,6 +358,11 @@ def _converted(
     )
     if not row.artifact:
         raise ConversionError(f"{candidate.label}: {row.error}", hint=row.hint)
+    if row.collapse:
+        raise Collapsed(
+            f"{candidate.label}: the quantized network collapsed: {row.collapse}.",
+            hint="`edgese quantize --analyze` reports which layers are at fault.",
+        )
     return Path(row.artifact)
 
 

@@ -17,7 +17,7 @@ from edgese.data.classes import ClassNames
 from edgese.data.digits import DIGITS, digit_pictures
 from edgese.data.labels import labels_of
 from edgese.data.sources import Pictures, find_pictures, held_out
-from edgese.errors import ConfigError
+from edgese.errors import Collapsed, ConfigError
 from edgese.models.cost import cost
 from edgese.models.registry import customized, find_model
 from edgese.models.weights import save_weights
@@ -68,6 +68,9 @@ def train(
 
     Started by torchrun, processes share each step, and the first one writes and reports.
 
+    A training that comes to nothing is no exception, as a target that fails is none in `convert`:
+    the result's ``collapse`` says why its weights, which are kept, must not be used.
+
     Args:
         model: a model's name, a spec file or a spec.
         data: class folders, a CSV file, tar shards (a pattern or a folder of them), or "digits",
@@ -98,7 +101,7 @@ def train(
             run, or none to resume.
         InputError: weights or pictures that are missing, unreadable or of other classes.
         StoreError: the checkpoint is another run's.
-        MeasurementError: the loss becomes NaN or infinite.
+        Collapsed: the checkpoint's weights are NaN or infinite.
         OutputError: the folder cannot be written, or is full.
         MissingDependency: a package is not installed.
         KeyboardInterrupt: it was interrupted; the checkpoint is there.
@@ -142,6 +145,22 @@ def train(
         if processes.first:
             store.write_record(result, folder / RESULT)
             (folder / CHECKPOINT).unlink(missing_ok=True)
+    return result
+
+
+def sound(result: TrainingResult) -> TrainingResult:
+    """Return a training that came to something, for whoever goes on with its weights.
+
+    Raises:
+        Collapsed: it did not.
+    """
+    if result.collapse:
+        raise Collapsed(
+            f"The training of {result.model.name} with the recipe {result.log.recipe.name} "
+            f"collapsed: {result.collapse}.",
+            hint=f"Remove {Path(result.weights).parent} to train again; give another recipe, more "
+            "epochs, or more images.",
+        )
     return result
 
 

@@ -10,14 +10,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgese.data.sources import UNLABELLED, Pictures
-from edgese.errors import ConfigError, MissingDependency
+from edgese.errors import Collapsed, ConfigError, MissingDependency
 from edgese.machine import cores
 from edgese.records.model import Preprocessing
-from edgese.records.training import Advance, EpochRow, TrainingLog, TrainingRecipe
+from edgese.records.training import Advance, Answers, EpochRow, TrainingLog, TrainingRecipe
 from edgese.training import checkpoint
 from edgese.training.average import WeightAverage
 from edgese.training.batches import training_batches
@@ -32,6 +33,7 @@ from edgese.training.processes import Processes, alone
 from edgese.training.regularization import set_stochastic_depth
 from edgese.training.step import Stepper
 from edgese.training.validation import Judge, Verdict
+from edgese.training.verdict import Diverged, collapse
 
 if TYPE_CHECKING:
     from edgese.records.evaluation import Proportion
@@ -86,6 +88,10 @@ def fit(
     step, with a checkpoint; a second one ends it at once. The last checkpoint stays when the run is
     over: what becomes of the weights is the caller's business, and so is removing it afterwards.
 
+    A training that comes to nothing is no error: the log's ``collapse`` says so, and the student
+    has its weights. Where the loss becomes NaN or infinite the run ends at once, and these are the
+    weights of the last epoch whose end was sound.
+
     Args:
         student: (N, 3, H, W) to logits (N, classes); it is moved to the device.
         folder: that this run has for itself.
@@ -104,7 +110,7 @@ def fit(
         ConfigError: settings that do not fit together, or nothing to resume.
         StoreError: the checkpoint is another run's.
         InputError: a picture or a checkpoint that cannot be read.
-        MeasurementError: the loss becomes NaN or infinite.
+        Collapsed: the checkpoint's weights are NaN or infinite.
         OutputError: the folder cannot be written, or is full; the last checkpoint is still there.
         MissingDependency: matplotlib, which draws the curve, is not installed.
         KeyboardInterrupt: it was interrupted; the checkpoint is there.
@@ -143,7 +149,10 @@ def fit(
         run.resume()
     devices = [processes.device] if processes.device.type == "cuda" else []
     with torch.random.fork_rng(devices), postponed() as interrupted:
-        run.go(interrupted)
+        try:
+            run.go(interrupted)
+        except Diverged as error:
+            run.fall_back(error.message)
     return run.finished()
 
 
@@ -206,6 +215,11 @@ class _Run:
         self.step = 0
         self.rows: tuple[EpochRow, ...] = ()
         self.top1: Proportion | None = None
+        self.answers: Answers | None = None
+        self.collapse = ""
+        # The last weights without NaN and infinity, and after how many epochs.
+        self.sound: dict[str, Tensor] = {}
+        self.sound_after = 0
         self.meter = Meter(processes, Sums())
         self.clock = time.perf_counter()
         self.judging_s = 0.0
@@ -237,6 +251,8 @@ class _Run:
             steps=self.plan.steps,
             epochs=self.rows,
             val=self.top1,
+            answers=self.answers,
+            collapse=self.collapse,
         )
 
     def resume(self) -> None:
@@ -244,11 +260,17 @@ class _Run:
         content = checkpoint.read(self.folder, self.log)
         checkpoint.restore(content, self.learner)
         log: TrainingLog = content["log"]
-        self.step, self.rows, self.top1 = log.step, log.epochs, log.val
+        self.step, self.rows = log.step, log.epochs
+        self.top1, self.answers = log.val, log.answers
         self.meter = Meter(self.processes, content["sums"])
 
     def go(self, interrupted: Callable[[], bool]) -> None:
-        """Takes all steps that are left."""
+        """Takes all steps that are left.
+
+        Raises:
+            Diverged: the network computes NaN or infinity.
+        """
+        self._keep_sound()
         if self.step in self.ends and not (self.rows and self.rows[-1].step == self.step):
             # It was interrupted between an epoch's last step and the end of its validation.
             self._end_epoch(interrupted)
@@ -283,11 +305,56 @@ class _Run:
 
     def finished(self) -> TrainingLog:
         """Gives the student its final weights, in torch's usual layout, and evaluation mode."""
-        if self.learner.average is not None:
-            self.learner.average.keep()
+        self.stepper.leave()
+        if not self.collapse:
+            if self.learner.average is not None:
+                self.learner.average.keep()
+            self.collapse = collapse(self.log, self._majority())
+        if self.collapse and self.processes.first:
+            write_log(self.folder, self.log)
         student = self.learner.student.eval()
         student.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         return self.log
+
+    def fall_back(self, reason: str) -> None:
+        """Gives the student the last weights that were sound, after it has diverged.
+
+        Raises:
+            Collapsed: there are none.
+        """
+        if not self.sound:
+            raise Collapsed(
+                f"The checkpoint in {self.folder} is of a training that diverged: {reason}.",
+                hint="Remove the folder, and train again with a smaller --lr.",
+            )
+        since = f"after epoch {self.sound_after}" if self.sound_after else "before the first step"
+        self.collapse = f"{reason}; the weights are those {since}"
+        state = self.learner.student.state_dict()
+        with torch.no_grad():
+            for name, tensor in self.sound.items():
+                state[name].copy_(tensor)
+        if self.processes.first:
+            draw_curve(self.folder, self.log)
+
+    def _keep_sound(self) -> None:
+        """Remembers the weights as they are now.
+
+        Raises:
+            Diverged: they are NaN or infinite.
+        """
+        average = self.learner.average
+        tensors = self.learner.student.state_dict() | (average.tensors if average else {})
+        finite = torch.stack([tensor.isfinite().all() for tensor in tensors.values()]).all()
+        if self.processes.total((~finite).float()).item():
+            raise Diverged(f"weights are NaN or infinite after step {self.step}")
+        self.sound = {name: tensor.clone() for name, tensor in tensors.items()}
+        self.sound_after = len(self.rows)
+
+    def _majority(self) -> float | None:
+        """The share of the training images that are of their most common class."""
+        if not self.labelled:
+            return None
+        return float(np.bincount(self.data.train.labels).max() / len(self.data.train.labels))
 
     def _look(self, *, interrupted: bool) -> tuple[bool, bool]:
         """Whether to stop, and whether a checkpoint is overdue, as all processes see it."""
@@ -335,6 +402,8 @@ class _Run:
         )
         self.rows = (*self.rows, row)
         self.top1 = verdict.top1 if verdict else None
+        self.answers = verdict.answers if verdict else None
+        self._keep_sound()
         self.meter = Meter(self.processes, Sums())
         recent = time.monotonic() - self.saved_at < _CHECKPOINT_AT_MOST_EVERY_S
         if self.judge is not None or self.step == self.plan.steps or not recent:

@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from edgese.errors import MeasurementError
 from edgese.records.base import Record
 from edgese.training.processes import Processes
+from edgese.training.verdict import Diverged
 
 
 class Sums(Record, frozen=True):
@@ -59,7 +59,7 @@ class Meter:
             seconds: that the steps since the last look took.
 
         Raises:
-            MeasurementError: a loss is NaN or infinite.
+            Diverged: a loss is NaN or infinite.
         """
         steps, lrs, losses, rights, labelled = zip(*self._waiting, strict=True)
         self._waiting = []
@@ -76,9 +76,8 @@ class Meter:
         means = [loss / size for loss in values[:count]]
         for step, lr, loss in zip(steps, lrs, means, strict=True):
             if not math.isfinite(loss):
-                raise MeasurementError(
-                    f"The loss is {loss} in step {step + 1}, at a learning rate of {lr:g}.",
-                    hint="Give a smaller --lr, or a recipe with a longer warm-up or with `clip`.",
+                raise Diverged(
+                    f"the loss is {loss} in step {step + 1}, at a learning rate of {lr:g}"
                 )
         self.sums = Sums(
             loss=self.sums.loss + sum(means),

@@ -18,6 +18,36 @@ def set_training(student: nn.Module, *, norm_learns: bool) -> None:
                 module.eval()
 
 
+def fresh_norms(student: nn.Module) -> dict[_BatchNorm, float]:
+    """Return the BatchNorms with untouched running statistics, and the momentum of each."""
+    return {
+        module: module.momentum
+        for module in student.modules()
+        if isinstance(module, _BatchNorm)
+        and module.momentum is not None
+        and module.running_mean is not None
+        and module.running_var is not None
+        and not module.running_mean.any()
+        and bool((module.running_var == 1).all())
+    }
+
+
+def set_momentum(norms: dict[_BatchNorm, float], step: int | None) -> None:
+    """Take what a fresh BatchNorm began with out of its running statistics.
+
+    With a momentum of 0.01 a half of the mean 0 and the variance 1 that it began with would still
+    be in them after 70 steps. With this one they are what such an average of the batches alone is.
+
+    Source: Kingma and Ba, "Adam", arXiv:1412.6980, section 3, for the correction.
+
+    Args:
+        norms: of `fresh_norms`.
+        step: from 0; None gives them their own momentum again.
+    """
+    for norm, own in norms.items():
+        norm.momentum = own if step is None else own / (1 - (1 - own) ** (step + 1))
+
+
 def set_dropout(student: nn.Module, rate: float) -> None:
     """Sets the rate of every dropout.
 

@@ -13,7 +13,7 @@ from edgese.training.losses import label_loss, mixed, teacher_loss
 from edgese.training.optimizers import set_lr
 from edgese.training.plan import Plan
 from edgese.training.processes import Processes
-from edgese.training.regularization import set_dropout, set_training
+from edgese.training.regularization import fresh_norms, set_dropout, set_momentum, set_training
 
 # What random numbers are for; `edgese.training.batches` has the others.
 _MIXUP: Final = 3
@@ -67,6 +67,7 @@ class Stepper:
             for values in (preprocessing.mean, preprocessing.std)
         )
         self._mode: tuple[bool, float | None] | None = None
+        self._fresh = fresh_norms(learner.student)
 
     def take(self, step: int, pictures: Tensor, labels: Tensor) -> Taken:
         """Takes a step.
@@ -81,6 +82,7 @@ class Stepper:
         # What is random on the device follows from the step, so that a resumed run repeats it.
         torch.manual_seed(_random(self.seed, _DEVICE, step, self.processes.rank))
         self._set_mode(plan.norm_learns(step), phase.dropout)
+        set_momentum(self._fresh, step)
         self.extension.before_step(learner.student, step, plan.steps)
         set_lr(learner.optimizer, lr)
         learner.optimizer.zero_grad(set_to_none=True)
@@ -102,6 +104,10 @@ class Stepper:
     def forget_mode(self) -> None:
         """To be called where something else has set the student's modes."""
         self._mode = None
+
+    def leave(self) -> None:
+        """To be called after the last step: gives BatchNorm its own momentum again."""
+        set_momentum(self._fresh, None)
 
     def _set_mode(self, norm_learns: bool, dropout: float | None) -> None:  # noqa: FBT001  # one caller
         if (norm_learns, dropout) == self._mode:

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgese.data.sources import UNLABELLED, Pictures
-from edgese.errors import MeasurementError
 from edgese.records.base import Record
 from edgese.records.evaluation import Proportion
 from edgese.records.model import Preprocessing
+from edgese.records.training import Answers
 from edgese.statistics import wilson
 from edgese.training.batches import Batch, validation_batches
 from edgese.training.processes import Processes
+from edgese.training.verdict import Diverged
 
 
 class Verdict(Record, frozen=True):
@@ -25,6 +26,7 @@ class Verdict(Record, frozen=True):
     loss: float
     top1: Proportion | None
     agreement: float | None
+    answers: Answers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +54,14 @@ class Judge:
 
         Raises:
             KeyboardInterrupt: it was interrupted.
-            MeasurementError: the student computes NaN or infinity.
+            Diverged: the student computes NaN or infinity.
             InputError: a picture that cannot be read.
         """
         student.eval()
         device = self.processes.device
         # Loss, right ones, labelled ones, like the teacher's, all.
         sums = torch.zeros(5, dtype=torch.float64)
+        given, expected = [], []
         with torch.no_grad(), closing(self._batches()) as batches:
             for number, (pictures, labels) in enumerate(batches):
                 if interrupted():
@@ -67,16 +70,35 @@ class Judge:
                 logits = self._logits(student, inputs)
                 taught = self._taught(number, inputs)
                 sums += _sums(logits, labels, taught)
+                classes = logits.shape[1]
+                asked = labels if taught is None or _has_labels(labels) else taught.argmax(1)
+                given.append(torch.bincount(logits.argmax(1), minlength=classes))
+                expected.append(torch.bincount(asked, minlength=classes))
         loss, right, labelled, alike, count = self.processes.total(sums).tolist()
         if not math.isfinite(loss):
-            raise MeasurementError(
-                "The network computes NaN or infinity on the validation pictures.",
-                hint="The training diverged: give a smaller --lr, or go on from an earlier state.",
-            )
+            raise Diverged("it computes NaN or infinity on the validation images")
         return Verdict(
             loss=loss / count,
             top1=_proportion(int(right), int(labelled)) if labelled else None,
             agreement=alike / count if self.teacher else None,
+            answers=self._answers(given, expected, int(right if labelled else alike)),
+        )
+
+    def _answers(self, given: list[Tensor], expected: list[Tensor], right: int) -> Answers:
+        """What all processes counted, some of which may have had no images."""
+        own = len(given[0]) if given else 0
+        outputs, judges = self.processes.total(torch.tensor([own, bool(own)])).tolist()
+        nothing = torch.zeros(outputs // judges, dtype=torch.int64)
+        answered, asked = (
+            self.processes.total(sum(counts, start=nothing)).cpu() for counts in (given, expected)
+        )
+        return Answers(
+            classes=len(nothing),
+            images=int(asked.sum()),
+            right=right,
+            given=int((answered > 0).sum()),
+            expected=int((asked > 0).sum()),
+            majority=int(asked.max()),
         )
 
     def _batches(self) -> Generator[Batch]:
@@ -104,7 +126,7 @@ class Judge:
 
 
 def _sums(logits: Tensor, labels: Tensor, taught: Tensor | None) -> Tensor:
-    labelled = int((labels != UNLABELLED).sum())
+    labelled = _has_labels(labels)
     likeliest = logits.argmax(1)
     if labelled:
         loss = F.cross_entropy(logits, labels, reduction="sum")
@@ -123,6 +145,11 @@ def _sums(logits: Tensor, labels: Tensor, taught: Tensor | None) -> Tensor:
         ],
         dtype=torch.float64,
     )
+
+
+def _has_labels(labels: Tensor) -> int:
+    """How many images have a class."""
+    return int((labels != UNLABELLED).sum())
 
 
 def _proportion(count: int, of: int) -> Proportion:

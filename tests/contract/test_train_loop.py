@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import signal
 
 import msgspec
@@ -17,7 +18,7 @@ from edgese import store
 from edgese.data.classes import ClassNames
 from edgese.data.digits import digit_pictures
 from edgese.data.sources import UNLABELLED, held_out
-from edgese.errors import ConfigError, InputError, MeasurementError, OutputError, StoreError
+from edgese.errors import Collapsed, ConfigError, InputError, OutputError, StoreError
 from edgese.models.builder import build
 from edgese.records.model import (
     Head,
@@ -470,17 +471,65 @@ def test_the_average_is_what_remains(tmp_path):
     assert differing(plain, averaged) == []
 
 
-def test_a_learning_rate_that_is_too_high_ends_with_its_step_and_what_to_do(tmp_path):
+def test_a_loss_that_becomes_nan_ends_the_run_with_the_weights_it_began_with(tmp_path):
     student = nn.Sequential(nn.Flatten(), nn.Linear(192, 32), nn.Linear(32, 10))
-    with pytest.raises(MeasurementError, match=r"loss is (nan|inf) in step \d+, at a") as told:
-        trained(tmp_path, changed(optimizer=Sgd(lr=1e9), epochs=8), student=student)
-    assert "--lr" in told.value.hint
+    before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+    _, log = trained(tmp_path, changed(optimizer=Sgd(lr=1e9), epochs=8), student=student)
+    assert re.fullmatch(
+        r"the loss is (nan|inf) in step \d+, at a learning rate of [0-9.e+]+; "
+        "the weights are those before the first step",
+        log.collapse,
+    )
+    assert log.step < log.steps
+    for name, tensor in student.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    stored = TrainingLog.from_json((tmp_path / "log.json").read_text(), "log.json")
+    assert stored.collapse == log.collapse
 
 
 def test_a_network_that_only_diverges_when_it_is_judged_ends_as_well(tmp_path):
     # BatchNorm hides in training what its running statistics show.
-    with pytest.raises(MeasurementError, match="on the validation pictures"):
-        trained(tmp_path, changed(optimizer=Sgd(lr=1e9), epochs=8))
+    _, log = trained(tmp_path, changed(optimizer=Sgd(lr=1e9), epochs=8))
+    assert log.collapse.startswith("it computes NaN or infinity on the validation images")
+
+
+class Spoilt(Extension):
+    """Makes the weights NaN in one step."""
+
+    def __init__(self, step):
+        self.step = step
+        self.seen = -1
+
+    def before_step(self, student, step, steps):
+        """See `Extension`."""
+        del student, steps
+        self.seen = step
+
+    def after_step(self, student):
+        """See `Extension`."""
+        if self.seen == self.step:
+            with torch.no_grad():
+                next(student.parameters()).fill_(float("nan"))
+
+
+@pytest.mark.parametrize("average", [None, Average(decay=0.9)])
+@pytest.mark.parametrize("val", [True, False])
+@pytest.mark.parametrize("step", [4, 5])
+def test_the_weights_of_the_last_sound_epoch_are_kept(tmp_path, step, val, average):
+    data = some(48) if val else dataclasses.replace(some(48), val=None)
+    recipe = changed(average=average, epochs=4, schedule=Steps(at=(1.0,)))
+    good, _ = trained(tmp_path / "good", changed(recipe, epochs=1), data=data)
+    spoilt, log = trained(tmp_path / "bad", recipe, data=data, extension=Spoilt(step))
+    assert log.collapse.endswith("the weights are those after epoch 1")
+    assert differing(good, spoilt) == []
+
+
+def test_a_checkpoint_that_is_nan_already_is_refused(tmp_path):
+    student = network()
+    with torch.no_grad():
+        student.classifier.weight.fill_(float("nan"))
+    with pytest.raises(Collapsed, match="NaN or infinite"):
+        trained(tmp_path, student=student)
 
 
 def test_a_student_follows_its_teacher_without_labels(tmp_path):
