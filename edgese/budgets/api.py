@@ -94,6 +94,7 @@ def gate(
             baseline_path=baseline,
             baseline=then,
             noises=noises,
+            noise_path=noise,
             notes=tuple(notes),
         )
     )

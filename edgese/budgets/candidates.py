@@ -29,6 +29,7 @@ class Candidate(NamedTuple):
         plan: that ``profile`` was measured with.
         measured: when, UTC, ISO 8601.
         beside: the baseline's artifact, where it was measured in the same job.
+        repeats: the same artifact, measured alike in other runs; see `edgese.budgets.repeats`.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Candidate(NamedTuple):
     delegate: DelegateReport | None = None
     evaluation: Evaluation | None = None
     reference: Evaluation | None = None
+    repeats: tuple["Candidate", ...] = ()
 
 
 def candidates_of(inputs: Inputs) -> tuple[Candidate, ...]:

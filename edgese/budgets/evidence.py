@@ -5,19 +5,24 @@ an interval holds the bound exactly where its p-value is above 1 - confidence. T
 cells be judged together, each at the confidence that is left for it.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, fsum, inf, log, sqrt
-from statistics import NormalDist
+from math import ceil, exp, fsum, inf, isinf, log, sqrt
 from typing import Final, Protocol
 
-from edgese.measure.statistics import student_p, student_quantile, trimmed_mean
+from edgese.measure.statistics import Mean, student_p, student_quantile, trimmed_mean
 from edgese.records.evaluation import Evaluation
 from edgese.records.interval import Interval
-from edgese.statistics import paired_difference, wilson
+from edgese.statistics import binomial_p, clopper_pearson, paired_interval, paired_p
 
 # A slowdown that is to be seen is seen in so many of 100 cases.
 POWER: Final = 0.95
+# The least by which single processes differ, as a share. Real ones differ by a few percent; that
+# two came out the same says that a clock or a counter of pages is coarse, or is chance.
+LEAST_SPREAD: Final = 1e-3
+# Of counted instructions: the largest difference that was seen with one thread.
+LEAST_COUNT_SPREAD: Final = 2e-4
 
 
 class Evidence(Protocol):
@@ -79,25 +84,70 @@ class Unknown:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Given:
-    """A figure whose interval was made elsewhere, at one confidence, as those of predictions."""
+class Predicted:
+    """A figure that is off by as much as such predictions were where the truth was left out.
+
+    Attributes:
+        steps: of each prediction that it stands on, the factors that
+            `edgese.records.prediction.Evidence.quantiles` describes. Where there are several, the
+            errors may add up, and what is left for one is not left for the other.
+    """
 
     value: float
-    low: float
-    high: float
+    steps: tuple[tuple[float, ...], ...]
 
-    def interval(self, confidence: float) -> Interval:
-        """The one that there is, whatever was asked."""
-        del confidence
-        return Interval(low=self.low, high=self.high, confidence=0.9)
+    def interval(self, confidence: float) -> Interval | None:
+        """Split-conformal; None where too few groups were left out for this confidence."""
+        reach = _reach(1 - confidence, self.steps)
+        if isinf(reach):
+            return None
+        return Interval(
+            low=self.value * exp(-reach), high=self.value * exp(reach), confidence=confidence
+        )
 
-    def p_value(self, bound: float) -> None:
-        """Not known."""
-        del bound
+    def p_value(self, bound: float) -> float:
+        """The share of groups, the one to come among them, that may be off by so much.
+
+        Source: Vovk, Gammerman & Shafer, "Algorithmic Learning in a Random World", 2005.
+        """
+        return _beyond(abs(_log(bound) - log(self.value)), self.steps)
 
     def smallest_seen(self, bound: float, confidence: float) -> None:
         """Not known."""
         del bound, confidence
+
+
+def _beyond(distance: float, steps: Sequence[tuple[float, ...]]) -> float:
+    """Return the chance at most that errors add up to ``distance`` or more."""
+    groups, *others = steps
+    logs = [*map(log, groups)]
+    whole = len(logs) + 1
+    if not others:
+        return (whole - bisect_left(logs, distance)) / whole
+    shares = [
+        (whole - k) / whole + _beyond(distance - logs[k - 1], others)
+        for k in range(1, whole)
+        if logs[k - 1] < distance
+    ]
+    return min([1.0, *shares])
+
+
+def _reach(level: float, steps: Sequence[tuple[float, ...]]) -> float:
+    """Return the largest distance whose `_beyond` is above ``level``; infinite where all are."""
+    groups, *others = steps
+    whole = len(groups) + 1
+    if not others:
+        # Rounding must not ask for one group more.
+        k = max(1, ceil((1 - level) * whole - 1e-9))
+        return log(groups[k - 1]) if k < whole else inf
+    return min(
+        [
+            log(groups[k - 1]) + _reach(left, others)
+            for k in range(1, whole)
+            if (left := level - (whole - k) / whole) > 0
+        ],
+        default=inf,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,14 +194,40 @@ class Times:
         return exp(_log(bound - self.offset) + reach * self.error) + self.offset
 
 
-def over_launches(times: Sequence[float]) -> Times | Unknown:
-    """One figure of each launch: their `trimmed_mean`, of logarithms.
+def over_launches(values: Sequence[float], least: float = LEAST_SPREAD) -> Times | Unknown:
+    """One figure of each process: their `trimmed_mean`, of logarithms.
 
-    One launch says nothing of how launches differ.
+    One process says nothing of how processes differ.
+
+    Args:
+        least: that they differ by at least, as a share.
     """
-    if len(times) < 2:
-        return Unknown(value=times[0])
-    return Times(**trimmed_mean([*map(log, times)])._asdict())
+    if len(values) < 2:
+        return Unknown(value=values[0])
+    return times_of(trimmed_mean([*map(log, values)]), least=least)
+
+
+def times_of(mean: Mean, *, offset: float = 0.0, least: float = LEAST_SPREAD) -> Times:
+    """A mean of logarithms, whose error is no smaller than processes that differ by ``least`` have.
+
+    Args:
+        offset: see `Times`.
+    """
+    error = max(mean.error, least / sqrt(mean.freedom + 1))
+    return Times(middle=mean.middle, error=error, freedom=mean.freedom, offset=offset)
+
+
+def as_uncertain_as(own: Times | Unknown, spread: float, freedom: int) -> Times:
+    """The figure of a run with the error of whole runs, or with its own where that is larger.
+
+    Args:
+        own: over the processes of one run.
+        spread: standard deviation of the logarithms of runs; ``freedom`` are its degrees.
+    """
+    if isinstance(own, Unknown) or own.error <= spread:
+        return Times(middle=log(own.value), error=max(spread, LEAST_SPREAD), freedom=freedom)
+    # No less strict than with the smaller error.
+    return Times(middle=own.middle, error=own.error, freedom=min(own.freedom, freedom))
 
 
 def over_one_process(value: float, launches: Sequence[float]) -> Times | Unknown:
@@ -169,7 +245,7 @@ def over_one_process(value: float, launches: Sequence[float]) -> Times | Unknown
 
 @dataclass(frozen=True, kw_only=True)
 class Proportion:
-    """A share of pictures, with Wilson's interval."""
+    """A share of pictures that were drawn from many more, with an exact interval."""
 
     count: int
     of: int
@@ -180,15 +256,12 @@ class Proportion:
         return self.count / self.of
 
     def interval(self, confidence: float) -> Interval:
-        """Wilson's."""
-        return wilson(self.count, self.of, confidence)
+        """Clopper and Pearson's."""
+        return clopper_pearson(self.count, self.of, confidence)
 
     def p_value(self, bound: float) -> float:
-        """The score test, which Wilson's interval is the inverse of."""
-        spread = sqrt(bound * (1 - bound) / self.of)
-        if spread == 0:
-            return 1.0 if self.value == bound else 0.0
-        return _two_sided((self.value - bound) / spread)
+        """The exact binomial test, which the interval is the inverse of."""
+        return binomial_p(self.count, self.of, bound)
 
     def smallest_seen(self, bound: float, confidence: float) -> None:
         """Not told: a floor is not approached from above."""
@@ -219,20 +292,12 @@ class Paired:
         return self.both + self.only_first + self.only_second + self.neither
 
     def interval(self, confidence: float) -> Interval:
-        """Newcombe's."""
-        return paired_difference(
-            self.both, self.only_first, self.only_second, self.neither, confidence
-        )
+        """Exact, whatever share of the pictures the two differ on."""
+        return paired_interval(self.only_first, self.only_second, self.count, confidence)
 
     def p_value(self, bound: float) -> float:
-        """One less the confidence at which the interval just reaches the bound, by bisection."""
-        low, high = 0.0, 1 - 1e-12
-        for _ in range(60):
-            middle = (low + high) / 2
-            found = self.interval(middle) if middle > 0 else None
-            inside = found is not None and found.low <= bound <= found.high
-            low, high = (low, middle) if inside else (middle, high)
-        return 1 - high
+        """The exact test that the interval is the inverse of."""
+        return paired_p(self.only_first, self.only_second, self.count, bound)
 
     def smallest_seen(self, bound: float, confidence: float) -> None:
         """Not told: it hangs on how many pictures differ."""
@@ -274,7 +339,3 @@ def growth_of(value: float, baseline: float) -> Exact:
 
 def _log(value: float) -> float:
     return log(value) if value > 0 else -inf
-
-
-def _two_sided(score: float) -> float:
-    return 2 * (1 - NormalDist().cdf(abs(score)))

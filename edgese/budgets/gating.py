@@ -8,9 +8,11 @@ from typing import Final, NamedTuple
 from edgese import __version__
 from edgese.budgets.baselines import check_comparable, matched
 from edgese.budgets.candidates import Candidate
-from edgese.budgets.inputs import PROFILE, untrusted_of
+from edgese.budgets.inputs import untrusted_of
 from edgese.budgets.judging import ERROR_RATE, Cell, judged_together
+from edgese.budgets.next_steps import Files, measure
 from edgese.budgets.observing import Against, cell_of
+from edgese.budgets.repeats import with_repeats
 from edgese.errors import ConfigError, EdgeseError, MeasurementError
 from edgese.records.baseline import Baseline, BaselineCell, NoiseFile
 from edgese.records.budget import MAX_SLOWDOWN, RELATIVE, SOURCES, Budget, Limit
@@ -27,6 +29,7 @@ class Case(NamedTuple):
         devices: whose limits are asked about; empty is all of the budget's.
         baseline_path: as it was named; None where there is no baseline.
         baseline: None where there is none, or it could not be read.
+        noise_path: as it was named; None where that of the project or none is taken.
     """
 
     budget: Budget
@@ -37,6 +40,7 @@ class Case(NamedTuple):
     baseline_path: Path | None = None
     baseline: Baseline | None = None
     noises: NoiseFile | None = None
+    noise_path: Path | None = None
     notes: tuple[str, ...] = ()
     error_rate: float = ERROR_RATE
 
@@ -54,7 +58,7 @@ def decided(case: Case) -> GateResult:
     """
     untrusted = list(case.untrusted)
     asked: list[_Asked] = []
-    for candidate in sorted(case.candidates, key=_place):
+    for candidate in sorted(with_repeats(case.candidates), key=_place):
         try:
             asked += _asked(candidate, case)
         except EdgeseError as error:
@@ -132,7 +136,7 @@ def _asked(candidate: Candidate, case: Case) -> list[_Asked]:
             f"{accuracy[0]}.",
             hint="Judge an artifact with trained weights.",
         )
-    against = Against(_baseline_of(candidate, limits, case), case.noises)
+    against = Against(_baseline_of(candidate, limits, case), case.noises, _files(case))
     return [_Asked(candidate, cell_of(limit, candidate, against)) for limit in limits]
 
 
@@ -159,6 +163,10 @@ def _baseline_of(candidate: Candidate, limits: Sequence[Limit], case: Case) -> B
     return cell
 
 
+def _files(case: Case) -> Files:
+    return Files(case.budget_name, str(case.baseline_path or ""), str(case.noise_path or ""))
+
+
 def _unanswered(case: Case) -> list[GateCell]:
     """Limits for a device or a target of which there is no candidate at all."""
     pairs = {(one.device, one.target) for one in case.candidates}
@@ -172,12 +180,14 @@ def _unanswered(case: Case) -> list[GateCell]:
         if not wanted or answered:
             continue
         reason = f"Nothing that was given is of {table.target or 'any target'}" + (
-            f" on {table.device}: `{PROFILE} --device {table.device}`, or leave it out of this "
-            "gate with --device."
+            f" on {table.device}; measure it, or leave it out of this gate with --device."
             if table.device
             else "."
         )
-        missing = judged_together([Cell(limit, None, reason=reason) for limit in table.limits()])
+        settle = measure(table.device or "DEVICE")
+        missing = judged_together(
+            [Cell(limit, None, reason=reason, next_step=settle) for limit in table.limits()]
+        )
         cells += [
             GateCell(
                 name="-",

@@ -83,9 +83,14 @@ def untrusted_of(origin: Path | str, error: EdgeseError) -> Untrusted:
     )
 
 
+def path_of(label: str) -> Path:
+    """Return the path of an artifact, from its label in a profile."""
+    return Path(_AGAIN.sub("", label))
+
+
 def name_of(label: str) -> str:
     """The name of an artifact's file, from its label in a profile."""
-    return Path(_AGAIN.sub("", label)).name
+    return path_of(label).name
 
 
 def check_result(result: ProfileResult, path: Path) -> None:

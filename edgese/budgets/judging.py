@@ -7,8 +7,9 @@ A verdict has three values. "meets": even the pessimistic end of the interval ke
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from edgese.budgets.evidence import Evidence, Exact
+from edgese.budgets.evidence import Evidence, Exact, Unknown
 from edgese.records.budget import Limit
+from edgese.records.interval import Interval
 from edgese.records.verdict import Judged, ObservationSource, Verdict
 
 # Of a wrong verdict anywhere among cells that are judged together, at most.
@@ -36,12 +37,14 @@ class Cell(NamedTuple):
             missing then, and how to get it.
         source: of the evidence.
         reason: what the evidence rests on.
+        next_step: the command that would settle the verdict, were it unclear.
     """
 
     limit: Limit
     evidence: Evidence | None
     source: str = ""
     reason: str = ""
+    next_step: str = ""
 
 
 def verdict_of(limit: Limit, low: float | None, high: float | None) -> Verdict:
@@ -62,7 +65,8 @@ def judged_together(cells: Sequence[Cell], error_rate: float = ERROR_RATE) -> tu
     A cell's p-value is that of its bound, two-sided. Going from the smallest, Holm's step for m
     cells allows error_rate / m, then / (m - 1) and so on; the first that is above it and all after
     it are unclear. The side that a figure lies on decides between meets and misses. Figures that
-    are exact cannot be wrong and take no share of it; the order of cells does not matter.
+    are exact cannot be wrong, and what has no known spread is always unclear: neither takes a share
+    of it. The order of cells does not matter, nor how they depend on each other.
 
     Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
     Statistics 6 (1979); Shaffer, Annals of Statistics 8 (1980), for the directions.
@@ -116,8 +120,25 @@ def _at(cell: Cell, level: float) -> Judged:
         source=cell.source,
         p_value=p,
         smallest_seen=evidence.smallest_seen(limit.bound, 1 - level),
-        reason=cell.reason,
+        reason=_why(cell, verdict, interval, level),
+        next_step=cell.next_step if verdict == "unclear" else "",
     )
+
+
+def _why(cell: Cell, verdict: Verdict, interval: Interval | None, level: float) -> str:
+    """Return what decided, before what the figure rests on."""
+    if isinstance(cell.evidence, Unknown) or verdict == "meets":
+        return cell.reason
+    if interval is None:
+        told = (
+            f"What is known of errors is of too few groups for {100 * (1 - level):.4g} % "
+            "confidence, which all limits together need"
+        )
+    elif verdict == "unclear":
+        told = "The limit lies in the interval"
+    else:
+        told = f"It is {'above' if cell.limit.at_most else 'below'} the limit"
+    return f"{told}: {cell.reason}"
 
 
 def _unclear(cell: Cell) -> Judged:
@@ -129,6 +150,7 @@ def _unclear(cell: Cell) -> Judged:
         at_most=limit.at_most,
         verdict="unclear",
         reason=cell.reason,
+        next_step=cell.next_step,
     )
 
 

@@ -8,8 +8,9 @@ from typing import Final
 import msgspec
 
 from edgese import __version__, project
-from edgese.budgets.regression import FEWEST_RUNS, level, like, same_machine
+from edgese.budgets.regression import FEWEST_RUNS, figure_of, level, like, same_machine
 from edgese.errors import ConfigError, MeasurementError
+from edgese.measure.summary import OF_LAUNCH
 from edgese.records.baseline import NOISE_RUNS, Noise, NoiseFile
 from edgese.records.profile import ProfileResult
 from edgese.seals import check_seal, sealed
@@ -78,6 +79,11 @@ def calibrated(
             one = msgspec.structs.replace(
                 one,
                 levels_ms=(*noise.levels_ms, *one.levels_ms),
+                figures={
+                    name: (*before, *one.figures[name])
+                    for name, before in noise.figures.items()
+                    if name in one.figures
+                },
                 created=(*noise.created, *one.created),
             )
         noises.append(one)
@@ -105,6 +111,7 @@ def _run(result: ProfileResult) -> Noise:
         sha256=profile.sha256,
         plan=result.plan,
         levels_ms=(level(profile.launches),),
+        figures={name: (figure_of(name, profile.launches).value,) for name in OF_LAUNCH},
         created=(result.created,),
     )
 

@@ -1,36 +1,43 @@
 """Finds the evidence for a limit in what is known of a candidate; pure."""
 
 from collections.abc import Callable
+from itertools import chain
+from statistics import fmean
 from typing import Final, NamedTuple
 
+from edgese.budgets import next_steps
 from edgese.budgets.candidates import Candidate
 from edgese.budgets.evidence import (
+    LEAST_COUNT_SPREAD,
     Evidence,
     Exact,
-    Given,
+    Predicted,
     Proportion,
-    Times,
     Unknown,
+    as_uncertain_as,
     growth_of,
     over_launches,
-    over_one_process,
     paired,
 )
-from edgese.budgets.inputs import EVALUATE, PROFILE
 from edgese.budgets.judging import Cell, accepts
+from edgese.budgets.next_steps import Files
 from edgese.budgets.regression import (
+    FEWEST_RUNS,
     beside,
     describe,
+    figure_of,
     from_files,
+    memory_growth,
     noise_for,
     reaches,
+    reaches_run,
     spread,
 )
-from edgese.measure.summary import OF_LAUNCH, p50_ms
 from edgese.records.baseline import BaselineCell, Noise, NoiseFile
 from edgese.records.binary import BinaryRun
 from edgese.records.budget import RELATIVE, TIMES, Limit
 from edgese.records.measurement import MeasurePlan, Profile
+from edgese.records.prediction import Prediction
 
 
 class Against(NamedTuple):
@@ -38,16 +45,19 @@ class Against(NamedTuple):
 
     Attributes:
         noises: of devices; None where none were calibrated.
+        files: as they were named, for commands.
     """
 
     baseline: BaselineCell | None
     noises: NoiseFile | None
+    files: Files = Files()
 
 
 class _Found(NamedTuple):
     evidence: Evidence | None
     source: str
     reason: str
+    next_step: str = ""
 
 
 def cell_of(limit: Limit, candidate: Candidate, against: Against) -> Cell:
@@ -56,94 +66,183 @@ def cell_of(limit: Limit, candidate: Candidate, against: Against) -> Cell:
         found = _relative(limit, candidate, against)
     elif limit.quantity in TIMES:
         found = _time(limit, candidate, against)
+    elif limit.quantity == "memory_mb":
+        found = _memory(candidate, against)
     else:
         found = _OTHERS[limit.quantity](candidate)
     if found.evidence is not None and found.source not in limit.sources:
         reason = f"It is {found.source}, {accepts(limit)}."
         if candidate.absence:
             reason += f" {candidate.absence}"
-        return Cell(limit, None, reason=f"{reason} {_measure(candidate)}")
+        return Cell(limit, None, reason=reason, next_step=next_steps.measure_candidate(candidate))
     return Cell(limit, *found)
 
 
 def _time(limit: Limit, candidate: Candidate, against: Against) -> _Found:
-    profile = candidate.profile
-    if profile is not None:
+    if candidate.profile is not None:
         if limit.quantity == "sustained_p50_ms":
-            return _sustained(candidate, profile)
-        of = OF_LAUNCH[limit.quantity]
-        evidence: Evidence = over_launches([of(launch) for launch in profile.launches])
-        told = f"{len(profile.launches)} launches, {profile.latency.count} inferences"
-        noise = candidate.plan and noise_for(against.noises, profile, candidate.plan)
-        if noise and isinstance(evidence, Times) and limit.quantity.startswith("latency"):
-            evidence, told = _with_noise(evidence, noise, told)
-        return _Found(evidence, profile.source, told)
+            return _sustained(candidate)
+        return _over_runs(limit.quantity, candidate, candidate.profile, against)
     if candidate.program is not None:
-        return _of_program(limit, candidate.program.run)
+        return _of_program(limit, candidate, candidate.program.run)
     if limit.quantity == "latency_p50_ms":
         if candidate.prediction is not None:
-            one = candidate.prediction
-            given = Given(value=one.latency_ms, low=one.interval.low, high=one.interval.high)
-            return _Found(given, "predicted", f"{one.rows} published measurements")
+            return _predicted(candidate, candidate.prediction)
         if candidate.estimate is not None:
             # A compiler's arithmetic gives the same figure each time.
             estimate = candidate.estimate
-            return _Found(Exact(value=estimate.latency_ms), "estimated", estimate.compiler)
+            told = f"the figure of {estimate.compiler}, which no chip was asked about"
+            return _Found(Exact(value=estimate.latency_ms), "estimated", told)
     kind = "emulated" if candidate.emulation else "not known"
-    return _Found(None, "", f"It is {kind}, {accepts(limit)}. {_measure(candidate)}")
+    reason = f"It is {kind}, {accepts(limit)}."
+    return _Found(None, "", reason, next_steps.measure_candidate(candidate))
 
 
-def _of_program(limit: Limit, run: BinaryRun) -> _Found:
+def _over_runs(quantity: str, candidate: Candidate, profile: Profile, against: Against) -> _Found:
+    """A time, as runs on the device give it on average.
+
+    The processes of one run share the machine's state at that time, so how runs differ is asked of
+    runs: of the device's noise, or of this artifact's own, where there are enough of them.
+    """
+    runs = _runs(candidate)
+    figures = [figure_of(quantity, run.launches) for _, run in runs]
+    told = f"{len(profile.launches)} launches, {profile.latency.count} inferences"
+    if len(runs) > 1:
+        told = f"{len(runs)} runs of {told} each"
+    noise = _noise_of_runs(candidate, profile, against.noises, quantity)
+    if noise is not None:
+        own = over_launches([one.value for one in figures]) if len(runs) > 1 else figures[0]
+        return _Found(
+            as_uncertain_as(own, *spread(noise, quantity)),
+            profile.source,
+            f"{told}; {describe(noise, quantity)}",
+            next_steps.calibrate(candidate, against.files, 4),
+        )
+    if len(runs) >= FEWEST_RUNS:
+        return _Found(
+            over_launches([one.value for one in figures]),
+            profile.source,
+            told,
+            next_steps.measure_again(candidate),
+        )
+    known = noise_for(against.noises, profile, candidate.plan, quantity) if candidate.plan else None
+    why = (
+        "The noise of this device is of another time than the measurement, and a machine changes "
+        "from day to day; a new calibration adds to it."
+        if known
+        else f"{told} do not show how far this device is off from itself from run to run, which "
+        f"noise does, or {FEWEST_RUNS} runs of the artifact."
+    )
+    value = fmean(one.value for one in figures)
+    return _Found(
+        Unknown(value=value),
+        profile.source,
+        why,
+        next_steps.calibrate(candidate, against.files),
+    )
+
+
+def _runs(candidate: Candidate) -> list[tuple[Candidate, Profile]]:
+    every = (*candidate.repeats, candidate)
+    return [(one, one.profile) for one in every if one.profile is not None]
+
+
+def _noise_of_runs(
+    candidate: Candidate, profile: Profile, noises: NoiseFile | None, quantity: str
+) -> Noise | None:
+    """The noise that knows of the times of all runs."""
+    noise = noise_for(noises, profile, candidate.plan, quantity) if candidate.plan else None
+    if noise is None or not all(reaches_run(noise, one.measured) for one, _ in _runs(candidate)):
+        return None
+    return noise
+
+
+def _predicted(candidate: Candidate, one: Prediction) -> _Found:
+    steps = tuple(each.quantiles for each in one.evidence)
+    settle = next_steps.measure_candidate(candidate)
+    if not steps or not all(steps):
+        return _Found(
+            Unknown(value=one.latency_ms),
+            "predicted",
+            "The prediction does not say how far such predictions were off.",
+            settle,
+        )
+    groups = " and ".join(str(len(each)) for each in steps)
+    told = f"{one.rows} published measurements; errors of {groups} chips or networks left out"
+    return _Found(Predicted(value=one.latency_ms, steps=steps), "predicted", told, settle)
+
+
+def _of_program(limit: Limit, candidate: Candidate, run: BinaryRun) -> _Found:
     value = {
         "latency_p50_ms": run.p50_ms,
         "latency_p90_ms": run.p90_ms,
         "load_ms": run.load_ms,
         "first_run_ms": run.first_run_ms,
     }.get(limit.quantity)
+    settle = next_steps.measure_candidate(candidate)
     if value is None:
-        return _Found(None, "", f"{run.tool} does not tell it.")
+        return _Found(None, "", f"{run.tool} does not tell it.", settle)
     return _Found(
         Unknown(value=value),
         "measured",
-        f"{run.tool} measured one process, which does not say how processes differ; "
-        f"`{PROFILE}` does.",
+        f"{run.tool} measured one process, which does not say how processes differ.",
+        settle,
     )
 
 
-def _with_noise(evidence: Times, noise: Noise, told: str) -> tuple[Times, str]:
-    """The wider of two errors: launches', and that of runs at different times."""
-    runs, freedom = spread(noise)
-    if runs <= evidence.error:
-        return evidence, told
-    return Times(middle=evidence.middle, error=runs, freedom=freedom), f"{told}; {describe(noise)}"
-
-
-def _sustained(candidate: Candidate, profile: Profile) -> _Found:
-    if candidate.curve is None:
+def _sustained(candidate: Candidate) -> _Found:
+    """The end of a run without a pause; how such runs differ, only several of them show."""
+    curves = [one.curve for one, _ in _runs(candidate) if one.curve is not None]
+    settle = next_steps.sustain(candidate)
+    if not curves:
+        return _Found(None, "", "It was not measured.", settle)
+    ends = [curve.last.p50_ms for curve in curves]
+    told = f"{len(curves)} {'runs' if len(curves) > 1 else 'run'} without a pause"
+    if len(curves) < FEWEST_RUNS:
         return _Found(
-            None, "", "It was not measured: `edgese profile ARTIFACT --sustained 10m --out FILE`."
+            Unknown(value=fmean(ends)),
+            "measured",
+            f"{told} do not show how such runs differ; give the files of {FEWEST_RUNS}.",
+            settle,
         )
-    evidence = over_one_process(
-        candidate.curve.last.p50_ms, [p50_ms(launch) for launch in profile.launches]
-    )
-    return _Found(evidence, "measured", "one process without a pause")
+    return _Found(over_launches(ends), "measured", told, settle)
 
 
 def _relative(limit: Limit, candidate: Candidate, against: Against) -> _Found:
     base = against.baseline
     if base is None:
-        return _Found(None, "", "There is no baseline: give --baseline FILE.")
+        return _Found(
+            None,
+            "",
+            "There is no baseline: give --baseline FILE.",
+            next_steps.keep_baseline(candidate, against.files),
+        )
     profile = candidate.profile
     if profile is None or candidate.plan is None:
-        return _Found(None, "", f"It was not measured. {_measure(candidate)}")
+        settle = next_steps.measure_candidate(candidate)
+        return _Found(None, "", "It was not measured.", settle)
     then = base.profile
     if limit.quantity == "size_growth":
         told = f"{profile.size_bytes} bytes, {then.size_bytes} before"
         return _Found(growth_of(profile.size_bytes, then.size_bytes), "read", told)
     if limit.quantity == "memory_growth":
-        told = f"{profile.peak_memory_mb:.0f} MiB, {then.peak_memory_mb:.0f} MiB before"
-        return _Found(growth_of(profile.peak_memory_mb, then.peak_memory_mb), "measured", told)
-    return _slowdown(candidate, profile, candidate.plan, base, against.noises)
+        return _memory_growth(candidate, profile, then, against)
+    return _slowdown(candidate, profile, candidate.plan, base, against)
+
+
+def _memory_growth(
+    candidate: Candidate, profile: Profile, then: Profile, against: Against
+) -> _Found:
+    noise = _noise_of_runs(candidate, profile, against.noises, "memory_mb")
+    if candidate.beside is not None:
+        then, noise = candidate.beside, None
+    every = list(chain.from_iterable(run.launches for _, run in _runs(candidate)))
+    found = memory_growth(every, then.launches, noise)
+    settle = next_steps.measure_longer(candidate)
+    if found is None:
+        return _Found(None, "", "One launch says nothing of how launches differ.", settle)
+    told = f"{len(every)} launches, {len(then.launches)} of the baseline"
+    return _Found(found, "measured", told, settle)
 
 
 def _slowdown(
@@ -151,49 +250,69 @@ def _slowdown(
     profile: Profile,
     plan: MeasurePlan,
     base: BaselineCell,
-    noises: NoiseFile | None,
+    against: Against,
 ) -> _Found:
     if candidate.beside is not None:
         now = candidate.beside
+        longer = next_steps.side_by_side(candidate, against.files, 2)
         if min(len(profile.launches), len(now.launches)) < 2:
-            return _Found(None, "", "One launch says nothing of how launches differ.")
+            return _Found(None, "", "One launch says nothing of how launches differ.", longer)
         told = f"beside the baseline's artifact, {len(now.launches)} launches"
-        return _Found(beside(profile, now), profile.source, told)
-    noise = noise_for(noises, profile, plan)
+        return _Found(beside(profile, now), profile.source, told, longer)
+    noise = noise_for(against.noises, profile, plan)
     if noise is None:
         return _Found(
             None,
             "",
-            "From files alone nobody can tell how far this device is off from itself: measure it "
-            f"once with `edgese profile ARTIFACT --device {candidate.device} --threads "
-            f"{profile.threads} --calibrate-noise`, or give the artifacts themselves.",
+            "From files alone nobody can tell how far this device is off from itself; noise "
+            "does, or the artifacts themselves, measured in turns.",
+            next_steps.calibrate(candidate, against.files),
         )
-    if not reaches(noise, candidate.measured, base.measured):
+    runs = _runs(candidate)
+    if not all(reaches(noise, one.measured, base.measured) for one, _ in runs):
         return _Found(
             None,
             "",
             "The noise of this device was measured within a shorter time than lies between the "
-            "two measurements, and a machine changes from day to day: run `edgese profile "
-            "ARTIFACT --calibrate-noise` again, now and on other days, and it adds to what there "
-            "is; or give the artifacts themselves.",
+            "two measurements, and a machine changes from day to day. A calibration now, and on "
+            "other days, adds to what there is; or give the artifacts themselves.",
+            next_steps.calibrate(candidate, against.files),
         )
     told = f"from files; {describe(noise)}"
-    return _Found(from_files(profile, base.profile, noise), profile.source, told)
+    found = from_files([run for _, run in runs], base.profile, noise)
+    return _Found(found, profile.source, told, next_steps.side_by_side(candidate, against.files))
 
 
-def _memory(candidate: Candidate) -> _Found:
-    if candidate.profile is None:
-        return _Found(None, "", f"It was not measured. {_measure(candidate)}")
-    count = len(candidate.profile.launches)
-    told = f"the largest of {count} launches"
-    return _Found(Exact(value=candidate.profile.peak_memory_mb), candidate.profile.source, told)
+def _memory(candidate: Candidate, against: Against) -> _Found:
+    """The peak of a process, on average: unlike times, processes of one run differ as all do."""
+    profile = candidate.profile
+    if profile is None:
+        settle = next_steps.measure_candidate(candidate)
+        return _Found(None, "", "It was not measured.", settle)
+    every = list(chain.from_iterable(run.launches for _, run in _runs(candidate)))
+    own = figure_of("memory_mb", every)
+    settle = next_steps.measure_longer(candidate)
+    if isinstance(own, Unknown):
+        told = "One launch says nothing of how launches differ."
+        return _Found(own, profile.source, told, settle)
+    told = f"{len(every)} launches"
+    noise = _noise_of_runs(candidate, profile, against.noises, "memory_mb")
+    if noise is not None:
+        own = as_uncertain_as(own, *spread(noise, "memory_mb"))
+        told = f"{told}; {describe(noise, 'memory_mb')}"
+    return _Found(own, profile.source, told, settle)
 
 
 def _size(candidate: Candidate) -> _Found:
     known = candidate.profile or candidate.emulation
     if known is None:
-        return _Found(None, "", "The file's size is not in the result; give its profile.")
-    return _Found(Exact(value=known.size_bytes), "read", "")
+        return _Found(
+            None,
+            "",
+            "The file's size is not in the result; give its profile.",
+            next_steps.measure_candidate(candidate),
+        )
+    return _Found(Exact(value=known.size_bytes), "read", f"{known.size_bytes} bytes in the file")
 
 
 def _macs(candidate: Candidate) -> _Found:
@@ -204,42 +323,55 @@ def _macs(candidate: Candidate) -> _Found:
     )
     found = next((one for one in known if one is not None), None)
     if found is None:
-        return _Found(None, "", "No spec describes the network, so nobody has counted it.")
-    return _Found(Exact(value=found), "counted", "")
+        return _Found(
+            None,
+            "",
+            "No spec describes the network, so nobody has counted it.",
+            next_steps.convert(candidate),
+        )
+    told = f"counted for an input of {candidate.resolution[0]}x{candidate.resolution[1]}"
+    return _Found(Exact(value=found), "counted", told)
 
 
 def _instructions(candidate: Candidate) -> _Found:
-    if candidate.emulation is None:
-        return _Found(
-            None, "", "It was not counted: `edgese profile ARTIFACT --device arm64-a76 --out FILE`."
-        )
-    one = candidate.emulation
-    totals = [total for process in one.totals for total in process]
-    if not totals:
-        return _Found(None, "", "No inference was counted.")
-    # Counts differ by what threads happen to do; all that was seen is the interval.
-    given = Given(value=one.instructions.total, low=min(totals), high=max(totals))
-    return _Found(given, "emulated", f"{one.cpu}, {len(totals)} inferences")
+    """What an inference takes on average, over processes; those of one process are not independent.
+
+    Within one process, only threads make counts differ. Each process lays out its memory anew.
+    """
+    every = [one.emulation for one in (*candidate.repeats, candidate) if one.emulation is not None]
+    settle = next_steps.count_again(candidate)
+    if not every:
+        return _Found(None, "", "It was not counted.", settle)
+    processes = [fmean(process) for one in every for process in one.totals if process]
+    if not processes:
+        return _Found(None, "", "No inference was counted.", settle)
+    evidence = over_launches(processes, LEAST_COUNT_SPREAD)
+    if isinstance(evidence, Unknown):
+        told = "One process does not say how processes differ; give the files of several counts."
+        return _Found(evidence, "emulated", told, settle)
+    return _Found(evidence, "emulated", f"{every[-1].cpu}, {len(processes)} processes", settle)
 
 
 def _partitions(candidate: Candidate) -> _Found:
     if candidate.delegate is not None:
         if candidate.delegate.partitions is None:
-            return _Found(None, "", f"{candidate.delegate.title} does not tell its pieces.")
+            reason = f"{candidate.delegate.title} does not tell its pieces."
+            return _Found(None, "", reason, next_steps.inspect(candidate))
         told = f"{candidate.delegate.title}, {candidate.delegate.basis}"
         return _Found(Exact(value=candidate.delegate.partitions), "read", told)
     if candidate.operators is not None:
         return _Found(
             Exact(value=candidate.operators.partitions), "read", candidate.operators.delegate
         )
-    return _Found(None, "", _INSPECT)
+    return _Found(None, "", _NOT_INSPECTED, next_steps.inspect(candidate))
 
 
 def _cpu_operators(candidate: Candidate) -> _Found:
     report = candidate.delegate
     if report is not None:
         if report.taken is None:
-            return _Found(None, "", f"{report.title} does not tell what it leaves out.")
+            reason = f"{report.title} does not tell what it leaves out."
+            return _Found(None, "", reason, next_steps.inspect(candidate))
         told = f"{report.title}, {report.basis}"
         return _Found(Exact(value=report.operators - report.taken), "read", told)
     if candidate.estimate is not None:
@@ -249,43 +381,42 @@ def _cpu_operators(candidate: Candidate) -> _Found:
     if candidate.operators is not None:
         outside = sum(one.count for one in candidate.operators.outside)
         return _Found(Exact(value=outside), "read", candidate.operators.delegate)
-    return _Found(None, "", _INSPECT)
+    return _Found(None, "", _NOT_INSPECTED, next_steps.inspect(candidate))
 
 
 def _accuracy(candidate: Candidate) -> _Found:
     one = candidate.evaluation
     if one is None:
-        return _Found(None, "", f"It was not evaluated: `{EVALUATE}`, and give that file too.")
+        reason = "It was not evaluated, or that file was not given."
+        return _Found(None, "", reason, next_steps.evaluate(candidate))
     evidence = Proportion(count=one.top1.count, of=one.top1.of)
-    return _Found(evidence, "evaluated", f"{one.pictures} pictures of {one.data.source}")
+    told = f"{one.pictures} pictures of {one.data.source}"
+    return _Found(evidence, "evaluated", told, next_steps.evaluate(candidate, _MORE))
 
 
 def _accuracy_drop(candidate: Candidate) -> _Found:
     one, reference = candidate.evaluation, candidate.reference
-    if one is None or reference is None:
-        lacking = "The fp32 reference" if one else "It"
-        return _Found(
-            None,
-            "",
-            f"{lacking} was not evaluated on these pictures: `{EVALUATE}`, and give that file too.",
-        )
+    if one is None:
+        reason = "It was not evaluated, or that file was not given."
+        return _Found(None, "", reason, next_steps.evaluate(candidate))
+    again = next_steps.evaluate_reference(candidate, one.data.source)
+    if reference is None:
+        reason = "The fp32 reference was not evaluated on these pictures, or its file not given."
+        return _Found(None, "", reason, again)
     evidence = paired(reference, one)
     if evidence is None:
-        return _Found(None, "", "The two evaluations have no picture in common.")
+        return _Found(None, "", "The two evaluations have no picture in common.", again)
     told = f"beside {reference.subject} on {evidence.count} pictures"
-    return _Found(evidence, "evaluated", told)
+    return _Found(evidence, "evaluated", told, next_steps.evaluate(candidate, _MORE))
 
 
-def _measure(candidate: Candidate) -> str:
-    return f"`edgese profile ARTIFACT --device {candidate.device} --require-device` measures it."
-
-
-_INSPECT: Final = (
+# What an interval is too wide for, more of the same makes narrower.
+_MORE: Final = "FOLDER_OF_MORE_PICTURES"
+_NOT_INSPECTED: Final = (
     "Nobody has looked: give the artifact itself beside its profile, or the file that "
-    "`edgese inspect ARTIFACT --json` prints."
+    "`edgese inspect` prints."
 )
 _OTHERS: Final[dict[str, Callable[[Candidate], _Found]]] = {
-    "memory_mb": _memory,
     "size_bytes": _size,
     "macs": _macs,
     "instructions": _instructions,

@@ -157,7 +157,7 @@ def _to_github(result: "GateResult") -> None:
 def show_gate(result: "GateResult") -> None:
     """The table of limits, then what could not be trusted, and the outcome."""
     from edgese.cli import ui
-    from edgese.report.builds import bound_text, seen_text, value_text
+    from edgese.report.builds import bound_text, seen_text, sentence, value_text
 
     if result.cells:
         ui.table(
@@ -193,8 +193,7 @@ def show_gate(result: "GateResult") -> None:
     for cell in result.cells:
         if cell.judged.verdict != "meets":
             ui.note(
-                f"{cell.judged.verdict.upper()}: {cell.name} on {cell.device}, "
-                f"{cell.judged.limit}: {cell.judged.reason}"
+                f"{cell.judged.verdict.upper()}: {cell.name} on {cell.device}: {sentence(cell)}"
             )
     for one in result.untrusted:
         ui.note(f"NOT TRUSTED: {one.origin}: {one.message}\n  {one.hint}")

@@ -64,8 +64,8 @@ def emulated(
     device: str | Emulated,
     *,
     threads: int = 1,
-    runs: int = 3,
-    launches: int = 2,
+    runs: int = 2,
+    launches: int = 3,
     timeout_s: float = 3600.0,
     progress: Progress | None = None,
 ) -> tuple[Emulation, ...]:

@@ -61,4 +61,5 @@ OF_LAUNCH: Final[dict[str, Callable[[Launch], float]]] = {
     "latency_p90_ms": lambda launch: quantile(samples_ms(launch.blocks), 0.9),
     "load_ms": lambda launch: launch.load_ms,
     "first_run_ms": lambda launch: launch.first_run_ms,
+    "memory_mb": lambda launch: launch.peak_memory_mb,
 }

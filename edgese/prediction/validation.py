@@ -84,12 +84,33 @@ def spread(residuals: Residuals, confidence: float = CONFIDENCE) -> float:
     """
     import numpy as np
 
+    off, reached = _reached(residuals)
+    at = int(np.searchsorted(reached, confidence - 1e-12))
+    return float(off[at]) if at < len(off) else float("inf")
+
+
+def quantiles(residuals: Residuals) -> tuple[float, ...]:
+    """Return the `spread` at each confidence k / (groups + 1), as factors.
+
+    They are rounded up, since an interval may be too wide and must not be too narrow.
+    """
+    import numpy as np
+
+    off, reached = _reached(residuals)
+    groups = len(np.unique(residuals.group))
+    levels = np.arange(1, groups + 1) / (groups + 1)
+    at = np.searchsorted(reached, levels - 1e-12)
+    return tuple(float(np.ceil(factor * 1e4) / 1e4) for factor in np.exp(off[at]))
+
+
+def _reached(residuals: Residuals) -> tuple["Floats", "Floats"]:
+    """Return absolute errors in rising order, and the confidence that each of them reaches."""
+    import numpy as np
+
     _, index, counts = np.unique(residuals.group, return_inverse=True, return_counts=True)
     weights = 1 / counts[index] / (len(counts) + 1)
     order = np.argsort(np.abs(residuals.off))
-    reached = np.cumsum(weights[order])
-    at = int(np.searchsorted(reached, confidence - 1e-12))
-    return float(np.abs(residuals.off)[order[at]]) if at < len(order) else float("inf")
+    return np.abs(residuals.off)[order], np.cumsum(weights[order])
 
 
 def coverage(residuals: Residuals) -> float:
@@ -127,6 +148,7 @@ def evidence(
         coverage=round(coverage(residuals), 4),
         spread=round(float(np.exp(spread(residuals))), 4),
         anchors=anchors,
+        quantiles=quantiles(residuals),
     )
 
 

@@ -6,7 +6,7 @@ from edgese.records.base import Record
 from edgese.records.measurement import DeviceInfo, MeasurePlan, Profile
 
 BASELINE_SCHEMA: Final = 1
-NOISE_SCHEMA: Final = 1
+NOISE_SCHEMA: Final = 2
 
 # Runs of one calibration, if nobody says.
 NOISE_RUNS: Final = 20
@@ -52,7 +52,12 @@ class Noise(Record, frozen=True):
         label, sha256: of the artifact.
         plan: of each run.
         levels_ms: the latency of each run, see `edgese.budgets.regression.level`.
+        figures: of each quantity that a process run has, the figure of each run, by the names of
+            `edgese.measure.summary.OF_LAUNCH`.
         created: of each run, UTC, ISO 8601.
+
+    Raises:
+        ValueError: not every run has all of them.
     """
 
     device: DeviceInfo
@@ -63,7 +68,14 @@ class Noise(Record, frozen=True):
     sha256: str
     plan: MeasurePlan
     levels_ms: tuple[float, ...]
+    figures: dict[str, tuple[float, ...]]
     created: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what has runs without a time or a figure."""
+        counts = {len(self.created), *map(len, self.figures.values())}
+        if counts != {len(self.levels_ms)}:
+            raise ValueError("runs without a time or a figure")
 
 
 class NoiseFile(Record, frozen=True):

@@ -1,5 +1,7 @@
 """What was predicted, with its interval, and what it rests on."""
 
+from itertools import pairwise
+from math import inf
 from typing import Literal
 
 from edgese.records.base import Record
@@ -39,6 +41,9 @@ class Evidence(Record, frozen=True):
             network that it was tried on.
         spread: 90 % of predictions are off by at most this factor: exp of the quantile of the
             absolute log error.
+        quantiles: factors by which predictions are off at most, as a prediction for one more group
+            would be: the k-th of them, from 1, with a confidence of k / (groups + 1). So there is
+            one for each group, and none for a confidence above groups / (groups + 1).
     """
 
     fit: str
@@ -52,6 +57,18 @@ class Evidence(Record, frozen=True):
     coverage: float
     spread: float
     anchors: int = 0
+    quantiles: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse quantiles that are of another number of groups, fall, or are no factors.
+
+        Raises:
+            ValueError: as said.
+        """
+        if self.quantiles and len(self.quantiles) != self.groups:
+            raise ValueError(f"{len(self.quantiles)} quantiles of {self.groups} groups")
+        if not all(1 <= low <= high < inf for low, high in pairwise((1.0, *self.quantiles))):
+            raise ValueError("quantiles that fall, or that are no factors of 1 or more")
 
 
 class EvidenceTable(Record, frozen=True):

@@ -54,7 +54,9 @@ class Judged(Record, frozen=True):
             exact, or where it is not known how it spreads.
         smallest_seen: the least figure beyond the bound that such data would call a miss in 95 of
             100 cases; None where it is exact.
-        reason: what decided, or what is missing and how to get it, as a sentence.
+        reason: what decided, or what is missing, as a sentence.
+        next_step: of an unclear verdict: the command that would settle it. A word of it in
+            capitals stands for something that the user has.
     """
 
     limit: str
@@ -68,3 +70,4 @@ class Judged(Record, frozen=True):
     p_value: float | None = None
     smallest_seen: float | None = None
     reason: str = ""
+    next_step: str = ""

@@ -44,7 +44,12 @@ def sentence(cell: GateCell) -> str:
     judged = cell.judged
     found = f"{value_text(judged)} ({interval_text(judged)})" if judged.value is not None else ""
     parts = [f"{judged.limit} {judged.verdict}", found, bound_text(judged), judged.reason]
-    return "; ".join(part for part in parts if part)
+    return "; ".join(part for part in (*parts, next_text(judged)) if part)
+
+
+def next_text(judged: Judged) -> str:
+    """Return what settles an unclear verdict; "" of the others."""
+    return f"this would settle it: {judged.next_step}" if judged.next_step else ""
 
 
 def junit_of(result: GateResult) -> str:
@@ -183,7 +188,7 @@ def markdown_of(result: GateResult) -> str:
         )
         lines.append(f"| {' | '.join(map(_cell, row))} | {verdict} |")
     told = [
-        f"- {_cell(cell.name)}, {cell.judged.limit}: {_cell(cell.judged.reason)}"
+        f"- {_cell(cell.name)}: {_cell(sentence(cell))}"
         for cell in result.cells
         if cell.judged.verdict != "meets"
     ]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from edgese.records.gating import Comparison, GateResult
+from edgese.report.builds import next_text
 from edgese.report.markup import Markup, joined, tag
 from edgese.report.shell import section
 from edgese.report.tables import table
@@ -31,7 +32,7 @@ def gate(result: GateResult) -> Markup:
                     if cell.judged.interval is None
                     else f"{cell.judged.interval.low:.4g} to {cell.judged.interval.high:.4g}",
                     f"{'at most' if cell.judged.at_most else 'at least'} {cell.judged.bound:g}",
-                    cell.judged.reason,
+                    "; ".join(filter(None, (cell.judged.reason, next_text(cell.judged)))),
                 )
                 for cell in result.cells
             ],

@@ -1,9 +1,17 @@
 """What rows, manifests, profiles, predictions and evaluations say of a candidate; pure."""
 
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 from typing import Final
 
-from edgese.budgets.evidence import over_launches, over_one_process, paired
+from edgese.budgets.evidence import (
+    LEAST_COUNT_SPREAD,
+    LEAST_SPREAD,
+    Proportion,
+    over_launches,
+    over_one_process,
+    paired,
+)
 from edgese.measure.summary import OF_LAUNCH, p50_ms
 from edgese.models.cost import cost
 from edgese.models.operators import operators
@@ -107,13 +115,13 @@ def of_profile(profile: Profile) -> Iterator[Observation]:
         yield Observation(
             quantity=quantity, value=value, low=low, high=high, source=profile.source, told=told
         )
+    peaks = [OF_LAUNCH["memory_mb"](one) for one in profile.launches]
+    low, high = _over_launches(peaks, profile.peak_memory_mb)
     yield Observation(
         quantity="memory_mb",
         value=profile.peak_memory_mb,
-        low=min(one.peak_memory_mb for one in profile.launches)
-        if profile.launches
-        else profile.peak_memory_mb,
-        high=profile.peak_memory_mb,
+        low=low,
+        high=high,
         source=profile.source,
         told=told,
     )
@@ -122,21 +130,24 @@ def of_profile(profile: Profile) -> Iterator[Observation]:
         yield _exact("macs", profile.macs, "counted")
 
 
-def _over_launches(values: list[float], middle: float) -> tuple[float, float | None]:
+def _over_launches(
+    values: Sequence[float], middle: float, least: float = LEAST_SPREAD
+) -> tuple[float, float | None]:
     """The ends of a figure that each launch gives once, ``middle`` included.
 
     One launch says nothing of how launches differ, so its figure has no upper end.
+
+    Args:
+        least: see `edgese.budgets.evidence.over_launches`.
     """
-    if not values:
-        return middle, middle
-    interval = over_launches(values).interval(_CONFIDENCE)
+    interval = over_launches(values, least).interval(_CONFIDENCE) if values else None
     if interval is None:
         return 0.0, None
     return min(interval.low, middle), max(interval.high, middle)
 
 
 def of_program(program: ProgramProfile) -> Iterator[Observation]:
-    """Of a runtime's own program, which tells no interval."""
+    """Of a runtime's own program: one process, which does not say how processes differ."""
     told = f"{program.device}, {program.threads} threads, {program.program}"
     for quantity, value in (
         ("latency_p50_ms", program.run.p50_ms),
@@ -145,7 +156,10 @@ def of_program(program: ProgramProfile) -> Iterator[Observation]:
         ("memory_mb", program.run.memory_mb),
     ):
         if value is not None:
-            yield _exact(quantity, value, "measured", told)
+            low, high = _over_launches([value], value)
+            yield Observation(
+                quantity=quantity, value=value, low=low, high=high, source="measured", told=told
+            )
 
 
 def of_sustained(result: ProfileResult) -> Iterator[Observation]:
@@ -179,14 +193,15 @@ def of_curve(curve: SustainedCurve, launches: Sequence[Launch]) -> Observation:
 
 
 def of_emulation(emulation: Emulation) -> Observation:
-    """Instructions of one inference."""
-    every = [total for process in emulation.totals for total in process]
+    """Instructions of one inference, over processes."""
+    processes = [fmean(process) for process in emulation.totals if process]
     total = emulation.instructions.total
+    low, high = _over_launches(processes, total, LEAST_COUNT_SPREAD)
     return Observation(
         quantity="instructions",
         value=total,
-        low=min([total, *every]),
-        high=max([total, *every]),
+        low=low,
+        high=high,
         source="emulated",
         told=f"{emulation.device}, QEMU {emulation.qemu}",
     )
@@ -206,14 +221,15 @@ def of_prediction(prediction: Prediction) -> Iterator[Observation]:
 
 
 def of_evaluation(evaluation: Evaluation) -> tuple[Observation, ...]:
-    """Accuracy with Wilson's interval."""
+    """Accuracy with the gate's interval."""
     top1 = evaluation.top1
+    interval = Proportion(count=top1.count, of=top1.of).interval(_CONFIDENCE)
     return (
         Observation(
             quantity="accuracy",
             value=top1.share,
-            low=top1.interval.low,
-            high=top1.interval.high,
+            low=interval.low,
+            high=interval.high,
             source="evaluated",
             told=f"{top1.count} of {top1.of} pictures of {evaluation.data.source}",
         ),
@@ -221,7 +237,7 @@ def of_evaluation(evaluation: Evaluation) -> tuple[Observation, ...]:
 
 
 def of_drop(reference: Evaluation, other: Evaluation) -> tuple[Observation, ...]:
-    """How much less accurate it is than in fp32, with Newcombe's interval; none without pictures.
+    """How much less accurate it is than in fp32, with the gate's interval; none without pictures.
 
     Args:
         reference: of the same network in fp32, on the same pictures.

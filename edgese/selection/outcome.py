@@ -1,9 +1,11 @@
 """A decision with what it rests on, as it is stored; nothing of the work is needed for it."""
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from edgese import __version__
+from edgese.records.budget import TIMES
 from edgese.records.decision import Decision, Finding, SelectionResult, Spent
 from edgese.selection.deciding import Aim
 
@@ -19,7 +21,7 @@ def result_of(
     notes: Sequence[str] = (),
     seconds: float = 0.0,
 ) -> SelectionResult:
-    """A decision with what it rests on."""
+    """A decision with what it rests on, and what a reader of it should know."""
     return SelectionResult(
         decision=decision,
         device=device,
@@ -27,8 +29,27 @@ def result_of(
         limits=aim.limits,
         rounds=tuple(rounds),
         findings=tuple(findings),
-        notes=tuple(notes),
+        notes=(*notes, *_cautions(decision)),
         seconds=round(seconds, 3),
         edgese=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _cautions(decision: Decision) -> Iterator[str]:
+    """Yield what a gate would still ask, where times that were measured once decided."""
+    chosen = next((one for one in decision.standings if one.label == decision.chosen), None)
+    if chosen is None:
+        return
+    times = [
+        one.limit.quantity
+        for one in chosen.judged
+        if one.limit.quantity in TIMES and one.source == "measured"
+    ]
+    if times:
+        artifact = shlex.quote(chosen.artifact or "ARTIFACT")
+        yield (
+            f"{', '.join(dict.fromkeys(times))} of {chosen.label} is of one run, and runs differ "
+            "by more than the processes of one. By how much: "
+            f"`edgese profile {artifact} --calibrate-noise`; `edgese gate {artifact}` goes by it."
+        )

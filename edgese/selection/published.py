@@ -10,7 +10,7 @@ from edgese.models.registry import published as known_model
 from edgese.records.accuracy import AccuracyTable
 from edgese.records.candidate import Candidate
 from edgese.records.verdict import Observation
-from edgese.statistics import wilson
+from edgese.statistics import clopper_pearson
 
 FILE: Final = "calibration/accuracy/published.toml"
 
@@ -49,7 +49,7 @@ def published(candidate: Candidate) -> Observation | None:
 def _figure(top1: float, dataset: str, source: str) -> Observation:
     told = table()
     pictures = told.pictures[dataset]
-    interval = wilson(round(top1 / 100 * pictures), pictures)
+    interval = clopper_pearson(round(top1 / 100 * pictures), pictures)
     return Observation(
         quantity="accuracy",
         value=top1 / 100,

@@ -33,6 +33,14 @@ INFO = DeviceInfo(
     load_average=0.1,
 )
 PLAN = MeasurePlan(threads=2)
+# What `profile_of` has by default.
+FIGURES = {
+    "latency_p50_ms": 10.0,
+    "latency_p90_ms": 10.0,
+    "load_ms": 5.0,
+    "first_run_ms": 20.0,
+    "memory_mb": 80.0,
+}
 
 
 @pytest.fixture(scope="session")
@@ -129,6 +137,10 @@ def noise_of():
             "sha256": "a" * 64,
             "plan": PLAN,
             "levels_ms": tuple(10 * rng.lognormvariate(0, spread) for _ in range(runs)),
+            "figures": {
+                quantity: tuple(value * rng.lognormvariate(0, spread) for _ in range(runs))
+                for quantity, value in FIGURES.items()
+            },
             "created": ("2026-01-01T00:00:00+00:00",) * runs,
         }
         return Noise(device=device, **(settings | changes))

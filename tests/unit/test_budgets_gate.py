@@ -27,6 +27,7 @@ from edgese.records.evaluation import (
     Proportion,
 )
 from edgese.records.interval import Interval
+from edgese.records.prediction import Evidence
 from edgese.records.prediction import Prediction as LatencyPrediction
 from edgese.records.profile import ProfileResult
 from edgese.report.builds import annotations, junit_of, markdown_of, sarif_of
@@ -34,16 +35,37 @@ from edgese.seals import sealed
 from edgese.store import sha256_of, write_record
 
 SPEC = find_model("efficientnet_b0")
+# Of predictions that were off by a tenth at most, and by 2.9 times in the worst of 29 groups.
+PREDICTED = Evidence(
+    fit="ncnn-cpu",
+    precision="fp32",
+    device="facts",
+    network="new",
+    count=290,
+    groups=29,
+    within_10=0.9,
+    within_20=0.9,
+    coverage=0.9,
+    spread=1.1,
+    quantiles=(1.1,) * 28 + (2.9,),
+)
 BUDGET = "[[budget]]\ndevice = 'host'\nlatency_p50_ms = 12\nsize_mb = 6\n"
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A folder of its own, with a budget."""
+def place(tmp_path, monkeypatch, noise_of):
+    """A folder of its own, with a budget, on a device that was calibrated."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EDGESE_CACHE_DIR", str(tmp_path / "cache"))
     (tmp_path / "budget.toml").write_text(BUDGET)
+    (tmp_path / "cache").mkdir()
+    keep_noise(tmp_path / "cache" / "noise.json", noise_of())
     return tmp_path
+
+
+def keep_noise(path, *noises):
+    write_record(sealed(NoiseFile(noises=noises, edgese="0.1.0")), path)
+    return path
 
 
 @pytest.fixture
@@ -101,7 +123,8 @@ def test_a_miss_is_1_and_what_is_unclear_is_6(judged, written, changes, code):
 
 
 def test_a_miss_counts_more_than_what_is_unclear(judged, written):
-    assert judged(written("a.json", ms=12.05), written("b.json", ms=14)).exit_code == 1
+    other = written("b.json", label="b.tflite", sha256="b" * 64, ms=14)
+    assert judged(written("a.json", ms=12.05), other).exit_code == 1
 
 
 def test_one_launch_is_unclear_however_fast_it_was(judged, written, profile_of, result_of):
@@ -125,10 +148,13 @@ def test_a_slowdown_beyond_the_default_is_a_miss(judged, written, baseline, nois
     assert slowdown(seen[11.5]).value == pytest.approx(0.15, abs=0.02)
 
 
-def test_without_noise_two_files_are_unclear_and_the_command_is_told(judged, written, baseline):
+def test_without_noise_two_files_are_unclear_and_the_command_is_told(
+    place, judged, written, baseline
+):
+    (place / "cache/noise.json").unlink()
     result = judged(written(), baseline=baseline)
     assert result.exit_code == 6
-    assert "--calibrate-noise" in slowdown(result).reason
+    assert "--calibrate-noise" in slowdown(result).next_step
 
 
 @pytest.mark.parametrize(
@@ -264,7 +290,7 @@ def test_what_was_predicted_is_not_taken_for_measured(judged, written, place):
         latency_ms=1.0,
         interval=Interval(low=0.9, high=1.1, confidence=0.9),
         rows=9,
-        evidence=(),
+        evidence=(PREDICTED,),
         sources=(),
     )
     result = sealed(
@@ -344,7 +370,7 @@ def test_accuracy_that_nobody_evaluated_is_unclear(judged, written, place):
     other = accuracy_file(place, evaluations("b" * 64, 200))
     result = judged(written(), other)
     assert result.exit_code == 6
-    assert "edgese evaluate" in result.cells[0].judged.reason
+    assert "edgese evaluate" in result.cells[0].judged.next_step
 
 
 def test_an_untrained_artifact_has_no_accuracy_to_judge(judged, written, place):

@@ -12,7 +12,6 @@ from edgese.budgets.reading import read_budget
 from edgese.errors import ConfigError, InputError
 from edgese.measure.statistics import student_p, student_quantile
 from edgese.records.budget import BudgetTable, Limit
-from edgese.statistics import paired_difference
 
 
 def limit(bound, quantity="latency_p50_ms"):
@@ -117,12 +116,6 @@ def test_students_distribution_is_that_of_published_tables():
     assert student_quantile(0.975, 5) == pytest.approx(2.571, abs=5e-4)
     assert student_quantile(0.995, 1) == pytest.approx(63.657, abs=5e-4)
     assert student_p(2.571, 5) == pytest.approx(0.05, abs=5e-5)
-
-
-def test_newcombes_interval_is_that_of_his_paper():
-    """Newcombe 1998, table II, method 10: (36, 12, 2, 0) gives 0.0569 to 0.3404."""
-    found = paired_difference(36, 12, 2, 0)
-    assert (found.low, found.high) == pytest.approx((0.0569, 0.3404), abs=5e-5)
 
 
 def test_many_cells_are_judged_more_strictly_than_one():
