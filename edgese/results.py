@@ -5,7 +5,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from edgese.errors import InputError
+from edgese.bounds import JSON_BYTES, content
+from edgese.errors import InputError, stage
 from edgese.records.artifact import Manifest
 from edgese.records.base import Record
 from edgese.records.decision import Finding, SelectionResult
@@ -15,7 +16,7 @@ from edgese.records.inspection import Inspection
 from edgese.records.profile import ProfileResult
 from edgese.records.sustained import SustainedResult
 from edgese.seals import check_seal
-from edgese.store import read_record
+from edgese.store import decode_record
 
 
 class Kind(NamedTuple):
@@ -62,22 +63,18 @@ def read_result(path: Path) -> Record:
         InputError: it is missing, not JSON, truncated, or no result of edgese.
         StoreError: it was written by an older or a newer edgese.
     """
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}.",
-            hint="Name files that --out or --json left.",
-        ) from error
-    try:
-        keys = msgspec.json.decode(text, type=dict[str, msgspec.Raw]).keys()
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} is no readable result: {error}.", hint="It may be truncated; make it again."
-        ) from error
+    text = content(path, "result", JSON_BYTES, hint="Name files that --out or --json left.")
+    with stage(f"read the result {path}"):
+        try:
+            keys = msgspec.json.decode(text, type=dict[str, msgspec.Raw]).keys()
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"{path} is no readable result: {error}.",
+                hint="It may be truncated; make it again.",
+            ) from error
     for kind in KINDS:
         if kind.keys <= keys:
-            record = read_record(kind.record, path, remake=kind.remake)
+            record = decode_record(kind.record, text, path, remake=kind.remake)
             if getattr(record, "seal", ""):
                 check_seal(record, path, kind.remake)
             return record

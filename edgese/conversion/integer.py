@@ -9,6 +9,7 @@ from edgese import store
 from edgese.conversion.cache import PROGRAM, REFERENCE
 from edgese.conversion.export import exported, torch_threads
 from edgese.conversion.stored import StoredProgram
+from edgese.errors import ConversionError, stage
 from edgese.quantization.pictures import CalibrationSet, read
 from edgese.records.artifact import ModelCard, Recipe, WeightsInfo
 from edgese.records.job import ProgramRecord
@@ -108,7 +109,12 @@ def quantized_network(
     program, pictures = exported_with_pictures(
         network, card, integer, batch=batch, on_stage=on_stage
     )
-    return quantized(program, integer.recipe, pictures, on_stage)
+    with stage(
+        f"quantize {card.name} with the recipe {integer.recipe.name}",
+        ConversionError,
+        hint="The recipe fp32 tells whether the network or its quantization is at fault.",
+    ):
+        return quantized(program, integer.recipe, pictures, on_stage)
 
 
 def exported_with_pictures(
@@ -157,7 +163,8 @@ def load_program(path: Path) -> "ExportedProgram":
     import torch.ao.quantization.fx._decomposed  # noqa: F401  # registers its operators
     from torch import export
 
-    return export.load(path)
+    with stage(f"read the program {path}", hint="`edgese quantize` makes it again."):
+        return export.load(path)
 
 
 def write_program(

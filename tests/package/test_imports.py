@@ -25,6 +25,7 @@ LAYERS = (
     ("catalog", "project", "machine"),
     ("protocols",),
     ("records",),
+    ("bounds",),
     ("errors",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
