@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 import signal
 import sys
 import threading
@@ -35,6 +36,7 @@ def run(arguments: list[str] | None = None) -> int:
     from edgese.cli.app import app
 
     try:
+        _check_encoding(sys.argv[1:] if arguments is None else arguments)
         with _terminated_like_interrupted():
             # Outside standalone mode Typer returns what the command returned, or an Exit's code.
             code = app(arguments, standalone_mode=False)
@@ -55,6 +57,17 @@ def run(arguments: list[str] | None = None) -> int:
     if code == EXIT_INTERRUPTED:
         _say("edgese: interrupted; nothing unfinished was left behind.")
     return code if isinstance(code, int) else 0
+
+
+def _check_encoding(arguments: list[str]) -> None:
+    """Results name what was asked for, and are UTF-8."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            raise ConfigError(
+                f"The argument {argument!a} is not UTF-8.", hint="Rename the file or folder."
+            ) from error
 
 
 @contextmanager
@@ -79,7 +92,7 @@ def _unwritten(error: OSError | SystemExit) -> int:
     """Tells output that nobody takes from everything else."""
     # Typer leaves with 1, which means "budget missed", where a pipe is broken.
     cause = error.__context__ if isinstance(error, SystemExit) else error
-    if isinstance(cause, BrokenPipeError):
+    if isinstance(cause, BrokenPipeError) and not _is_read(sys.stdout.fileno()):
         # The reader has seen enough (`edgese models | head`).
         _drop_output()
         return 0
@@ -95,6 +108,13 @@ def _unwritten(error: OSError | SystemExit) -> int:
             )
         )
     return _bug()
+
+
+def _is_read(descriptor: int) -> bool:
+    """Whether there is anybody left who reads what is written to a pipe."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _drop_output() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from edgese import project
+from edgese.bounds import TOML_BYTES, content
 from edgese.errors import ConfigError, InputError
 from edgese.records.artifact import Recipe
 from edgese.records.device import DeviceFacts
@@ -149,13 +150,7 @@ def _read(folder: str, name: str, kind: type[Named], noun: str) -> Named:
         raise ConfigError(
             f"There is no {noun} named {name!r}.", hint=f"{hint}Known: {', '.join(known)}."
         )
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"The {noun} file {path} cannot be read: {error.strerror}",
-            hint="Make it readable, or remove it.",
-        ) from error
+    text = content(path, f"{noun} file", TOML_BYTES, hint="Make it readable, or remove it.")
     record = kind.from_toml(text, path)
     if record.name != name:
         raise InputError(

@@ -17,10 +17,23 @@ EdgeseError
 an uncaught exception is 1, which a gate would read as a clean "no"; the command line maps it to 70.
 """
 
-from typing import ClassVar
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import ClassVar, Final
 
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
+
+_PACKAGE: Final = str(Path(__file__).parent) + "/"
+# What the interpreter and compiled libraries raise in a frame of whoever calls them. A mistake of
+# our own shows as something else: AttributeError, KeyError, TypeError, AssertionError ...
+_FROM_OUTSIDE: Final = (OSError, MemoryError, RuntimeError, UnicodeError, EOFError, BufferError)
+# These have an answer of their own: a reader that has seen enough, and a package to install.
+_ANSWERED: Final = (BrokenPipeError, ModuleNotFoundError)
+_LONGEST: Final = 300
 
 
 class EdgeseError(Exception):
@@ -104,3 +117,69 @@ class OutputError(EdgeseError):
     """A place that cannot be written, or that is full."""
 
     exit_code = 9
+
+
+@contextmanager
+def stage(
+    doing: str,
+    raises: type[EdgeseError] = InputError,
+    *,
+    hint: str = "",
+    also: tuple[type[Exception], ...] = (),
+) -> Iterator[None]:
+    """Turn what third parties raise in this block into the error of the stage.
+
+    Nobody can list what a library raises on what it was never tried on. So the place decides: an
+    exception that was raised outside edgese becomes a ``raises`` with the original as its cause. So
+    do exceptions whose class some library defines, and those of the operating system. Everything
+    else is a mistake in edgese and passes, with its traceback.
+
+    Args:
+        doing: what is done with what, as in "read the weights of x.pth"; completes "Cannot ...".
+        also: built-in exceptions that a compiled library raises in this block, which has no frame.
+
+    Raises:
+        EdgeseError: of the type ``raises``.
+    """
+    try:
+        yield
+    except (EdgeseError, *_ANSWERED):
+        raise
+    except Exception as error:
+        if not isinstance(error, also) and not is_foreign(error):
+            raise
+        raise raises(f"Cannot {doing}: {described(error)}.", hint=hint) from error
+
+
+def is_foreign(error: Exception) -> bool:
+    """Return whether an exception was raised by something else than edgese's own code."""
+    if isinstance(error, (*_FROM_OUTSIDE, OverflowError)):
+        return True
+    if type(error).__module__.partition(".")[0] not in ("builtins", "edgese"):
+        return True
+    frame = _innermost(error)
+    return frame is not None and not frame.f_code.co_filename.startswith(_PACKAGE)
+
+
+def described(error: Exception) -> str:
+    """Return what was raised, by whom, and the first line of what it says."""
+    if isinstance(error, RecursionError):
+        return f"it is nested deeper than {sys.getrecursionlimit()} levels"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for it"
+    if isinstance(error, OSError) and error.strerror:
+        # The file may be another than the one that the stage is about.
+        return f"{error.strerror} ({error.filename})" if error.filename else error.strerror
+    first = next(iter(str(error).strip().splitlines()), "").rstrip(".")
+    where = ""
+    frame = _innermost(error)
+    if frame is not None and not frame.f_code.co_filename.startswith(_PACKAGE):
+        where = f" in {frame.f_globals.get('__name__', '?')}"
+    return f"{type(error).__name__}{where}" + (f": {first[:_LONGEST]}" if first else "")
+
+
+def _innermost(error: Exception) -> FrameType | None:
+    traceback, frame = error.__traceback__, None
+    while traceback is not None:
+        frame, traceback = traceback.tb_frame, traceback.tb_next
+    return frame

@@ -6,7 +6,8 @@ from typing import Final
 
 import msgspec
 
-from edgese.errors import ConfigError, InputError
+from edgese.bounds import TOML_BYTES, content
+from edgese.errors import ConfigError
 from edgese.records.base import Record
 from edgese.records.budget import BudgetTable
 
@@ -60,12 +61,7 @@ def file() -> ProjectFile:
     if folder is None:
         return ProjectFile()
     path = folder / FILE
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}", hint="Make it readable, or remove it."
-        ) from error
+    text = content(path, "project file", TOML_BYTES, hint="Make it readable, or remove it.")
     return ProjectFile.from_toml(text, path)
 
 

@@ -5,9 +5,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from edgese import store
+from edgese.bounds import JSON_BYTES, content
 from edgese.catalog import target_of
-from edgese.errors import InputError
+from edgese.errors import InputError, stage
 from edgese.records.artifact import Manifest
 from edgese.records.base import Record
 from edgese.records.decision import Finding, SelectionResult
@@ -18,6 +18,7 @@ from edgese.records.profile import ProfileResult
 from edgese.records.sustained import SustainedResult
 from edgese.records.training import TrainingResult
 from edgese.seals import check_seal
+from edgese.store import decode_record, manifest_path
 
 
 class Kind(NamedTuple):
@@ -72,25 +73,20 @@ def read_result(path: Path) -> Record:
     if target := target_of(path):
         raise InputError(
             f"{path} is a file of the target {target}, not a result.",
-            hint=f"Name its manifest, {store.manifest_path(path)}, or files that --out or --json "
-            "left.",
+            hint=f"Name its manifest, {manifest_path(path)}, or files that --out or --json left.",
         )
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}.",
-            hint="Name files that --out or --json left.",
-        ) from error
-    try:
-        keys = msgspec.json.decode(text, type=dict[str, msgspec.Raw]).keys()
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} is no readable result: {error}.", hint="It may be truncated; make it again."
-        ) from error
+    text = content(path, "result", JSON_BYTES, hint="Name files that --out or --json left.")
+    with stage(f"read the result {path}"):
+        try:
+            keys = msgspec.json.decode(text, type=dict[str, msgspec.Raw]).keys()
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"{path} is no readable result: {error}.",
+                hint="It may be truncated; make it again.",
+            ) from error
     for kind in KINDS:
         if kind.keys <= keys:
-            record = store.read_record(kind.record, path, remake=kind.remake)
+            record = decode_record(kind.record, text, path, remake=kind.remake)
             if getattr(record, "seal", ""):
                 check_seal(record, path, kind.remake)
             return record

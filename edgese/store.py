@@ -17,7 +17,8 @@ from typing import Final, TypeVar
 import msgspec
 import platformdirs
 
-from edgese.errors import InputError, OutputError, StoreError
+from edgese import bounds
+from edgese.errors import InputError, OutputError, StoreError, stage
 from edgese.records.artifact import Manifest
 from edgese.records.base import Record
 
@@ -37,6 +38,18 @@ _REFUSALS: Final = {
     errno.EEXIST: ("it is a file, not a folder", "Name a folder, or remove the file."),
     errno.EISDIR: ("a folder is in the way", "Remove the folder, or name another place."),
     errno.ENAMETOOLONG: ("the name is too long", "Name a shorter one."),
+    errno.ELOOP: ("its links lead in a circle", "Name another place."),
+    errno.EINVAL: ("the file system does not take that name", "Name another place."),
+    errno.EILSEQ: ("the file system does not take that name", "Name another place."),
+    errno.EBUSY: ("it is in use", "Name another place, or wait."),
+    errno.ETXTBSY: ("it is a program that runs", "Name another place, or wait."),
+    errno.EMFILE: ("too many files are open", "Raise the limit: `ulimit -n`."),
+    errno.ENFILE: ("too many files are open", "Close other programs."),
+    errno.EIO: ("the disk reports an error", "Check the disk, or name another place."),
+    errno.ESTALE: ("the file server lost it", "Try again, or name another place."),
+    errno.ETIMEDOUT: ("the file server does not answer", "Try again, or name another place."),
+    errno.ENODEV: ("the device is gone", "Name another place."),
+    errno.ENXIO: ("the device is gone", "Name another place."),
 }
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
@@ -196,7 +209,7 @@ def copy(source: Path, dest: Path) -> None:
 def sha256_of(path: Path) -> str:
     """The hash of a file, or of a folder: over its files' sorted relative names and hashes."""
     if not path.is_dir():
-        with path.open("rb") as file:
+        with bounds.opened(path, "file") as file, stage(f"read {path}"):
             return hashlib.file_digest(file, "sha256").hexdigest()
     digest = hashlib.sha256()
     for file_path in _files(path):
@@ -243,20 +256,21 @@ def read_record(kind: type[AnyRecord], path: Path, *, remake: str) -> AnyRecord:
         InputError: it is missing, or not such a record.
         StoreError: it has an older or a newer schema than this edgese reads.
     """
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}.", hint=f"`{remake}` makes it."
-        ) from error
+    text = bounds.content(path, "file", bounds.JSON_BYTES, hint=f"`{remake}` makes it.")
+    return decode_record(kind, text, path, remake=remake)
+
+
+def decode_record(kind: type[AnyRecord], text: bytes, path: Path, *, remake: str) -> AnyRecord:
+    """As `read_record`, from the contents of the file."""
     current = next(f.default for f in msgspec.structs.fields(kind) if f.name == "schema")
-    try:
-        found = msgspec.json.decode(text, type=_Versioned).schema
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} is not a readable {kind.__name__}: {error}.",
-            hint=f"It may be truncated; `{remake}` makes it again.",
-        ) from error
+    again = f"It may be truncated; `{remake}` makes it again."
+    with stage(f"read {path} as a {kind.__name__}", hint=again):
+        try:
+            found = msgspec.json.decode(text, type=_Versioned).schema
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"{path} is not a readable {kind.__name__}: {error}.", hint=again
+            ) from error
     if found < current:
         raise StoreError(
             f"{path} has schema {found}, from an older edgese; this one reads schema {current}.",

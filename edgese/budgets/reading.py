@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from edgese import catalog, project
+from edgese.bounds import TOML_BYTES, content
 from edgese.errors import ConfigError, InputError
 from edgese.records.budget import Budget
 
@@ -23,13 +24,7 @@ def read_budget(path: Path | None) -> Budget:
             )
         found, source = Budget(budget=tables), f"{project.root()}/{project.FILE}"
     else:
-        try:
-            text = path.read_bytes()
-        except OSError as error:
-            raise InputError(
-                f"The budget {path} cannot be read: {error.strerror}.",
-                hint="Name a TOML file with [[budget]] tables.",
-            ) from error
+        text = content(path, "budget", TOML_BYTES, hint="Name a TOML file with [[budget]] tables.")
         found, source = Budget.from_toml(text, path), str(path)
     if not found.tables:
         raise InputError(f"{source} has no [[budget]] table.", hint="Write one.")

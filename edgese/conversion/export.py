@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgese import store
 from edgese.conversion.cache import PROGRAM, REFERENCE
-from edgese.errors import ConfigError, ConversionError
+from edgese.errors import ConfigError, ConversionError, stage
 from edgese.program.storage import write_program
 from edgese.records.artifact import WeightsInfo
 from edgese.records.job import ProgramRecord
@@ -79,14 +79,13 @@ def exported(network: "nn.Module", name: str, shape: tuple[int, ...]) -> "Export
 
     from edgese.models.folding import folded
 
-    try:
+    with stage(
+        f"export {name} with torch.export",
+        ConversionError,
+        hint="Its forward must be free of branches on values; "
+        "torch.export.export(module, (example,)) shows where it is not.",
+    ):
         return torch.export.export(folded(network), (torch.zeros(shape),))
-    except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
-        raise ConversionError(
-            f"torch.export cannot export {name}: {_first_line(error)}",
-            hint="Its forward must be free of branches on values; "
-            "torch.export.export(module, (example,)) shows where it is not.",
-        ) from error
 
 
 def logits_of(
@@ -112,15 +111,38 @@ def logits_of(
             chunk = pictures[start : start + batch]
             missing = batch - len(chunk)
             filled = np.concatenate([chunk, np.zeros_like(pictures[:1]).repeat(missing, 0)])
-            output = network(torch.from_numpy(filled))
-            if not isinstance(output, torch.Tensor) or output.ndim != 2 or len(output) != batch:
-                found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output)
+            with stage(
+                f"run {type(network).__name__} on {batch} images of {filled.shape[2]} x "
+                f"{filled.shape[3]} px",
+                ConfigError,
+                hint=f"It must take one float32 tensor of shape {filled.shape}, and give one of "
+                f"shape ({batch}, classes).",
+            ):
+                output = network(torch.from_numpy(filled))
+            if fault := _fault(output, batch):
                 raise ConfigError(
-                    f"The module's output for {batch} pictures is {found}.",
-                    hint=f"It must be one tensor of shape ({batch}, classes).",
+                    f"The module's output for {batch} pictures is {fault}.",
+                    hint=f"It must be one tensor of floats of shape ({batch}, classes).",
                 )
             rows.append(output.float().numpy()[: len(chunk)])
     return np.concatenate(rows)
+
+
+def _fault(output: object, batch: int) -> str:
+    """What an output is instead of a row of floats for each image; "" where it is that."""
+    import torch
+
+    match output:
+        case torch.Tensor():
+            shape = tuple(output.shape)
+            if len(shape) != 2 or shape[0] != batch or output.layout != torch.strided:
+                return f"of shape {shape}"
+            return "" if output.is_floating_point() else f"of {output.dtype}"
+        case dict():
+            return f"a dict with the keys {', '.join(map(repr, output))}"
+        case tuple() | list():
+            return f"a {type(output).__name__} of {len(output)}"
+    return f"a {type(output).__name__}"
 
 
 @contextmanager
@@ -135,8 +157,3 @@ def torch_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -9,7 +9,7 @@ from edgese import store
 from edgese.conversion.cache import PROGRAM, REFERENCE
 from edgese.conversion.export import exported, torch_threads
 from edgese.conversion.stored import StoredProgram
-from edgese.errors import InputError
+from edgese.errors import ConversionError, InputError, stage
 from edgese.program.storage import read_program
 from edgese.program.storage import write_program as save_program
 from edgese.quantization.pictures import CalibrationSet, read
@@ -112,7 +112,12 @@ def quantized_network(
     program, pictures = exported_with_pictures(
         network, card, integer, batch=batch, on_stage=on_stage
     )
-    return quantized(program, integer.recipe, pictures, on_stage)
+    with stage(
+        f"quantize {card.name} with the recipe {integer.recipe.name}",
+        ConversionError,
+        hint="The recipe fp32 tells whether the network or its quantization is at fault.",
+    ):
+        return quantized(program, integer.recipe, pictures, on_stage)
 
 
 def exported_with_pictures(

@@ -159,7 +159,9 @@ class _Worker:
     def _close(self) -> None:
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
-                pipe.close()
+                # What a worker that died early has not read is still in the buffer.
+                with suppress(BrokenPipeError):
+                    pipe.close()
 
     def _death(self) -> Failed:
         target, code = self.waiting.job.target, self.process.returncode

@@ -12,7 +12,7 @@ import msgspec
 from edgese.conversion.plan import model_name
 from edgese.conversion.stored import StoredProgram
 from edgese.data.labels import labels_of
-from edgese.errors import ConfigError
+from edgese.errors import ConfigError, stage
 from edgese.models.cost import cost
 from edgese.models.registry import customized, find_model
 from edgese.models.weights import ResolvedWeights, load_network, resolve_weights
@@ -223,8 +223,6 @@ def from_module(
     Raises:
         ConfigError: no preprocessing, or its outputs are not as many as ``classes``.
     """
-    import copy
-
     import numpy as np
 
     from edgese.conversion.export import logits_of
@@ -234,7 +232,7 @@ def from_module(
             "A module was given without its preprocessing.",
             hint="Pass preprocessing=Preprocessing(height=..., width=..., mean=..., std=...).",
         )
-    network = copy.deepcopy(module).cpu().eval()
+    network = _as_computed(module)
     picture = np.zeros((1, 3, preprocessing.height, preprocessing.width), np.float32)
     outputs = logits_of(network, picture, batch).shape[1]
     if classes is not None and outputs != classes:
@@ -253,6 +251,42 @@ def from_module(
         weights_bytes=sum(p.numel() * p.element_size() for p in network.parameters()),
         load=lambda: (network, info),
     )
+
+
+def _as_computed(module: "nn.Module") -> "nn.Module":
+    """Return a copy on the CPU in eval mode, its weights in float32, dense and in rows.
+
+    Every runtime computes in float32 or less. Halves become float32 without a loss. Strides are
+    another way to store the same numbers, and no file has them.
+
+    Raises:
+        ConfigError: it cannot be copied, or its weights are no numbers that this can be made of.
+    """
+    import copy
+
+    import torch
+
+    name = type(module).__name__
+    with (
+        stage(
+            f"take a copy of {name}",
+            ConfigError,
+            hint="Pass a module that copy.deepcopy copies, with its weights in memory.",
+        ),
+        torch.no_grad(),
+    ):
+        network = copy.deepcopy(module).cpu().eval().requires_grad_(requires_grad=False)
+        for label, tensor in (*network.named_parameters(), *network.named_buffers()):
+            if tensor.layout != torch.strided or tensor.is_complex() or tensor.is_quantized:
+                kind = tensor.layout if tensor.layout != torch.strided else tensor.dtype
+                raise ConfigError(
+                    f"{label} of {name} is a tensor of {kind}.",
+                    hint="Pass a module whose weights are dense tensors of floats.",
+                )
+            if tensor.is_floating_point() and tensor.dtype != torch.float32:
+                tensor.data = tensor.data.float()
+            tensor.data = tensor.data.contiguous()
+    return network
 
 
 def from_program(stored: StoredProgram) -> Subject:

@@ -5,6 +5,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
+from edgese.bounds import LABELS_BYTES, content
 from edgese.errors import InputError
 
 
@@ -20,11 +21,8 @@ def label_names(path: Path) -> tuple[str, ...]:
         InputError: it cannot be read, or a line is empty.
     """
     try:
-        lines = path.read_text(encoding="utf-8").rstrip().splitlines()
-    except OSError as error:
-        raise InputError(
-            f"The labels {path} cannot be read: {error.strerror}", hint="Name a text file."
-        ) from error
+        text = content(path, "file of labels", LABELS_BYTES, hint="Name a text file.")
+        lines = text.decode("utf-8").rstrip().splitlines()
     except UnicodeDecodeError as error:
         raise InputError(
             f"The labels {path} are no UTF-8 text.", hint="Save it as UTF-8."

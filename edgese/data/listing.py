@@ -4,6 +4,7 @@ Nothing is opened here but the CSV; that each file can be read shows later.
 """
 
 import csv
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from edgese.bounds import LISTING_BYTES, check_size, opened
 from edgese.data.classes import ClassNames
 from edgese.data.pictures import SUFFIXES
 from edgese.errors import ConfigError, InputError
@@ -77,6 +79,21 @@ def limited(data: DataSet, limit: int) -> DataSet:
         return data
     taken = tuple(data.pictures[i * n // limit] for i in range(limit))
     return msgspec.structs.replace(data, pictures=taken)
+
+
+def name_in(source: Path, file: Path) -> str:
+    r"""How a record calls an image: relative to the folder or the CSV's, or whole if it lies apart.
+
+    A name that is not UTF-8 has its bytes written as \\xff: records are UTF-8.
+    """
+    root = source if source.is_dir() else source.parent
+    inside = file.is_relative_to(root)
+    return recorded((file.relative_to(root) if inside else file.absolute()).as_posix())
+
+
+def recorded(text: str) -> str:
+    """Text with a file's name in it as UTF-8, in which a name need not be."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def _is_csv(source: Path, split: str) -> bool:
@@ -168,7 +185,7 @@ def _check_files(source: Path, rows: list[tuple[int, dict[str, str]]]) -> None:
     for line, row in rows:
         file = row["file"]
         path = source.parent / file
-        if not path.is_file():
+        if not os.path.isfile(path):  # noqa: PTH113  # Path's raises on long names
             raise InputError(
                 f"Line {line} of {source} names {file!r}, which is not there.",
                 hint=f"Files are looked for relative to {source.parent}.",
@@ -187,10 +204,16 @@ def _check_files(source: Path, rows: list[tuple[int, dict[str, str]]]) -> None:
 def _cells(source: Path, needed: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
     """The needed cells of all rows, stripped, with the numbers of their lines."""
     try:
-        # Spreadsheet programs start their CSV with a byte order mark, which utf-8-sig takes off.
-        with source.open(encoding="utf-8-sig", newline="") as file:
+        with opened(source, "CSV file") as raw:
+            check_size(raw, source, "CSV file", LISTING_BYTES)
+            # Spreadsheet programs start their CSV with a byte order mark; utf-8-sig takes it off.
+            file = io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
             reader = csv.DictReader(file, strict=True)
             reader.fieldnames = [column.strip() for column in reader.fieldnames or ()]
+            if twice := [name for name in needed if reader.fieldnames.count(name) > 1]:
+                raise InputError(
+                    f"{source} has the column {twice[0]!r} twice.", hint="Take one of them out."
+                )
             if missing := [column for column in needed if column not in reader.fieldnames]:
                 raise InputError(
                     f"{source} has no column {' and no column '.join(map(repr, missing))}.",

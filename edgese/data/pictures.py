@@ -1,11 +1,11 @@
 """Reading picture files."""
 
 import io
-import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
-from edgese.errors import InputError, MissingDependency
+from edgese.bounds import IMAGE_BYTES, IMAGE_PIXELS, check_size, opened
+from edgese.errors import InputError, MissingDependency, stage
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -14,10 +14,7 @@ SUFFIXES: Final = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
 # No others are tried whatever a file is called: some of Pillow's parsers start foreign programs.
 _FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP")
-
-# What Pillow's parsers raise on damaged bytes, as random mutations of files showed; only OSError is
-# documented.
-_DAMAGED: Final = (OSError, SyntaxError, ValueError, TypeError, struct.error)
+_REPLACE: Final = "Replace the file, or take it out."
 
 
 def read_picture(path: Path, content: bytes | None = None) -> "Image":
@@ -32,29 +29,39 @@ def read_picture(path: Path, content: bytes | None = None) -> "Image":
             names them.
 
     Raises:
-        InputError: the file is missing, damaged, cut short, or claims so many pixels (Pillow's
-            limit, 179 million) that it is likely made to exhaust memory.
+        InputError: the file is missing, damaged, cut short, no regular file, or claims so many
+            pixels (more than 179 million) that it is likely made to exhaust memory.
         MissingDependency: Pillow is not installed.
     """
     try:
-        from PIL import Image, ImageOps, UnidentifiedImageError
+        import PIL.Image  # noqa: F401  # the name is looked up where it is used
     except ModuleNotFoundError as error:
         raise MissingDependency(
             "Pictures are read with Pillow, which is not installed.",
             hint="pip install 'edgese[train]'",
         ) from error
-    bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)
-    try:
-        source = path if content is None else io.BytesIO(content)
-        with Image.open(source, formats=_FORMATS) as image:
+    if content is not None:
+        return _decoded(io.BytesIO(content), path)
+    with opened(path, "image", hint=_REPLACE) as file:
+        check_size(file, path, "image", IMAGE_BYTES)
+        return _decoded(file, path)
+
+
+def _decoded(file: IO[bytes], path: Path) -> "Image":
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    # Of what Pillow raises on damaged bytes only OSError is documented.
+    with stage(f"read the image {path}", hint=_REPLACE):
+        try:
+            image = Image.open(file, formats=_FORMATS)
+        except UnidentifiedImageError as error:
+            raise _unreadable(
+                path, "it is no JPEG, PNG, WebP or BMP, or its head is damaged"
+            ) from error
+        with image:
+            if image.width * image.height > IMAGE_PIXELS:
+                raise _unreadable(path, f"it claims {image.width} x {image.height} pixels")
             return _rgb(ImageOps.exif_transpose(image))
-    except UnidentifiedImageError as error:
-        raise _unreadable(
-            path, "it is no JPEG, PNG, WebP or BMP, or its head is damaged"
-        ) from error
-    except (*bombs, *_DAMAGED) as error:
-        cause = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise _unreadable(path, cause) from error
 
 
 def _rgb(image: "Image") -> "Image":
@@ -70,6 +77,4 @@ def _rgb(image: "Image") -> "Image":
 
 
 def _unreadable(path: Path, cause: str) -> InputError:
-    return InputError(
-        f"{path} is not a readable picture: {cause}", hint="Replace the file, or take it out."
-    )
+    return InputError(f"Cannot read the image {path}: {cause}.", hint=_REPLACE)

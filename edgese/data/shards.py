@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from edgese.bounds import LABEL_BYTES, opened
 from edgese.data.classes import ClassNames
 from edgese.data.pictures import SUFFIXES, read_picture
 from edgese.data.sources import UNLABELLED
-from edgese.errors import InputError, MissingDependency
+from edgese.errors import InputError, MissingDependency, stage
 from edgese.records.pictures import LabelledBy, PicturesInfo
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def _samples(shard: int, path: Path, *, with_labels: bool) -> Iterator[_Sample]:
         from webdataset.tariterators import group_by_keys
     except ModuleNotFoundError as error:
         raise _missing() from error
-    try:
+    with stage(f"read the shard {path}", hint=_LAYOUT):
         for group in group_by_keys(_members(path)):
             found = [suffix for suffix in group if f".{suffix}" in SUFFIXES]
             if not found:
@@ -157,19 +158,13 @@ def _samples(shard: int, path: Path, *, with_labels: bool) -> Iterator[_Sample]:
                 place=picture,
                 label=_text(path, group[_LABEL]) if with_labels else "",
             )
-    except (tarfile.TarError, ValueError) as error:
-        raise InputError(f"{path} is not a readable shard: {error}.", hint=_LAYOUT) from error
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}.", hint="Make it readable."
-        ) from error
 
 
 def _members(path: Path) -> Iterator[dict[str, Any]]:
     """What `group_by_keys` takes, with a member's place instead of its bytes."""
     size = path.stat().st_size
     # Without "r:" compressed ones would be taken too, and nothing in them has a place.
-    with tarfile.open(path, "r:") as archive:
+    with opened(path, "shard") as file, tarfile.open(fileobj=file, mode="r:") as archive:
         for member in archive:
             if not member.isfile():
                 continue
@@ -197,11 +192,16 @@ def _labels(
 
 
 def _text(path: Path, place: _Place) -> str:
+    if place.size > LABEL_BYTES:
+        raise InputError(
+            f"A class in {path} has {place.size} bytes; {LABEL_BYTES} are the most that are read.",
+            hint=_LAYOUT,
+        )
     return _bytes(path, place).decode("utf-8").strip()
 
 
 def _bytes(path: Path, place: _Place) -> bytes:
-    with path.open("rb") as file:
+    with opened(path, "shard") as file, stage(f"read the shard {path}"):
         file.seek(place.offset)
         return file.read(place.size)
 

@@ -205,7 +205,11 @@ def pictures_of_files(source: str, files: Sequence[Path], split: str = "") -> Fi
     if not files:
         raise InputError(f"There is no picture in {source}.", hint="Name another folder.")
     root = Path(source) if Path(source).is_dir() else Path(source).parent
-    names = [path.relative_to(root).as_posix() for path in files]
+    # Below the root relative to it; a whole path stays one when it is joined to the root.
+    names = [
+        (path.relative_to(root) if path.is_relative_to(root) else path.absolute()).as_posix()
+        for path in files
+    ]
     return FilePictures(
         info=PicturesInfo(
             source=source,

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from edgese import __version__
 from edgese.data.classes import ClassNames
-from edgese.data.listing import labelled, limited
+from edgese.data.listing import labelled, limited, recorded
 from edgese.data.pictures import read_picture
 from edgese.data.preprocessing import preprocess
-from edgese.errors import ConfigError, InputError
+from edgese.errors import ConfigError, InputError, stage
 from edgese.evaluation.pipeline import ahead
 from edgese.evaluation.scoring import TOP, likeliest, top1, top5
 from edgese.evaluation.subjects import Subject, find_subject
@@ -98,7 +98,9 @@ def evaluate(
                 elif strict:
                     raise values
                 else:
-                    unreadable.append(Unreadable(file=picture.file, reason=values.message))
+                    unreadable.append(
+                        Unreadable(file=recorded(picture.file), reason=recorded(values.message))
+                    )
             if readable:
                 predictions += _predictions(predictor, readable, found, logits)
             if progress is not None:
@@ -120,7 +122,7 @@ def evaluate(
         weights=found.weights,
         preprocessing=found.card.preprocessing,
         data=EvaluationData(
-            source=listed.source,
+            source=recorded(listed.source),
             split=listed.split,
             labelled_by=listed.labelled_by,
             listed=len(listed.pictures),
@@ -179,7 +181,8 @@ def _prepared(
 def _values(path: Path, preprocessing: Preprocessing) -> "NDArray[np.float32]":
     image = read_picture(path)
     try:
-        return preprocess(image, preprocessing)
+        with stage(f"prepare the image {path}"):
+            return preprocess(image, preprocessing)
     except InputError as error:
         raise InputError(f"{path}: {error.message}", hint=error.hint) from error
 
@@ -209,11 +212,17 @@ def _predictions(
             else "Its weights, mean or std are out of range; look at them.",
         )
     if kept is not None:
-        kept.update((picture.file, row) for (picture, _), row in zip(pictures, logits, strict=True))
+        kept.update(
+            (recorded(picture.file), row)
+            for (picture, _), row in zip(pictures, logits, strict=True)
+        )
     rows = likeliest(logits)
     return [
         Prediction(
-            file=picture.file, label=picture.label, classes=classes, probabilities=probabilities
+            file=recorded(picture.file),
+            label=picture.label,
+            classes=classes,
+            probabilities=probabilities,
         )
         for (picture, _), (classes, probabilities) in zip(pictures, rows, strict=True)
     ]

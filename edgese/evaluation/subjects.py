@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgese.catalog import target_facts, target_of
 from edgese.data.labels import labels_of
-from edgese.errors import ConfigError
+from edgese.errors import ConfigError, stage
 from edgese.protocols import Predictor
 from edgese.records.artifact import ModelCard, WeightsInfo
 from edgese.store import manifest_path, read_manifest
@@ -97,7 +97,7 @@ def pytorch_predictor(module: "nn.Module", threads: int) -> Predictor:
     import torch
 
     def compute(pictures: "NDArray[np.float32]") -> "NDArray[np.float32]":
-        with torch.inference_mode():
+        with torch.inference_mode(), stage(f"run {type(module).__name__} in PyTorch"):
             logits: NDArray[np.float32] = module(torch.from_numpy(pictures)).numpy()
         return logits
 

@@ -4,14 +4,23 @@ What a file is, is seen from its first bytes: names end in .bin, .pth, .pt and .
 """
 
 import json
+import os
 import zipfile
 from collections.abc import Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
-from edgese.errors import InputError
+from edgese.bounds import (
+    SAFETENSORS_HEADER_BYTES,
+    ZIP_EXPANSION,
+    ZIP_MEMBERS,
+    opened,
+    unique,
+)
+from edgese.errors import InputError, stage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +36,14 @@ _READABLE: Final = (
 )
 
 
+class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+    """A tensor in a safetensors header."""
+
+    dtype: str
+    shape: list[int]
+    data_offsets: tuple[int, int]
+
+
 def file_format(path: Path) -> Format:
     """What kind of file ``path`` is, as far as can be told without torch.
 
@@ -40,7 +57,7 @@ def file_format(path: Path) -> Format:
     if start[8:] == b"{" and header <= path.stat().st_size - 8:
         return "safetensors"
     if start.startswith(b"PK\x03\x04"):
-        if not zipfile.is_zipfile(path):
+        if not _is_zip(path):
             raise InputError(f"{path} starts as a torch file and has no end.", hint=_AGAIN)
         return "zip"
     if start.startswith(b"\x80"):
@@ -52,6 +69,11 @@ def file_format(path: Path) -> Format:
     raise InputError(f"{path} is neither a safetensors file nor a torch file.", hint=_READABLE)
 
 
+def _is_zip(path: Path) -> bool:
+    with stage(f"read the weights {path} as a torch file", hint=_AGAIN):
+        return zipfile.is_zipfile(path)
+
+
 def safetensors_metadata(path: Path) -> dict[str, str]:
     """The metadata in a safetensors file's header, read without the safetensors package.
 
@@ -60,25 +82,23 @@ def safetensors_metadata(path: Path) -> dict[str, str]:
     Raises:
         InputError: the header is broken, or the file ends before its tensors do.
     """
-    size = path.stat().st_size
     with _opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
         if length > size - 8:
             raise InputError(f"{path} ends before its header does.", hint=_AGAIN)
-        try:
-            header = json.loads(file.read(length))
+        if length > SAFETENSORS_HEADER_BYTES:
+            raise InputError(
+                f"{path} has a header of {length} bytes; {SAFETENSORS_HEADER_BYTES} are the most "
+                "that the format allows.",
+                hint=_AGAIN,
+            )
+        with stage(f"read the safetensors header of {path}", hint=_AGAIN):
+            read = json.loads(file.read(length), object_pairs_hook=unique(path))
+            header = msgspec.convert(read, dict[str, Any])
             metadata = msgspec.convert(header.pop("__metadata__", {}), dict[str, str])
-            end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-            expected = 8 + length + end
-        except (
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            IndexError,
-            msgspec.ValidationError,
-        ) as error:
-            raise InputError(f"{path} has no readable safetensors header.", hint=_AGAIN) from error
+            entries = msgspec.convert(header, dict[str, _Entry])
+    expected = 8 + length + max((entry.data_offsets[1] for entry in entries.values()), default=0)
     if expected != size:
         raise InputError(f"{path} should be {expected} bytes long and is {size}.", hint=_AGAIN)
     return metadata
@@ -97,24 +117,17 @@ def read_tensors(path: Path) -> dict[str, "Tensor"]:
     return _without_prefix(_state_dict(_read_torch(path), path))
 
 
-def _opened(path: Path) -> Any:  # noqa: ANN401  # a binary file; its type has no public name
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise InputError(
-            f"The weights file {path} cannot be read: {error.strerror}.",
-            hint="Give the path of a readable file, `imagenet` or `none`.",
-        ) from error
+def _opened(path: Path) -> BufferedReader:
+    return opened(
+        path, "weights file", hint="Give the path of a readable file, `imagenet` or `none`."
+    )
 
 
 def _read_safetensors(path: Path) -> dict[str, "Tensor"]:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
+    with stage(f"read the weights {path} as safetensors", hint=_AGAIN):
         return load_file(path)
-    except SafetensorError as error:
-        raise InputError(f"{path} is not readable safetensors: {error}", hint=_AGAIN) from error
 
 
 def _read_torch(path: Path) -> object:
@@ -126,28 +139,34 @@ def _read_torch(path: Path) -> object:
     mapped = file_format(path) == "zip"
     if mapped:
         _refuse_programs(path)
-    try:
-        content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError as error:
-        if "weights_only" in str(error) or "Weights only" in str(error):
+    # Whatever a damaged pickle makes torch's unpickler raise.
+    with stage(f"read the weights {path} as a torch file", hint=_AGAIN):
+        try:
+            content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        except pickle.UnpicklingError as error:
+            if "weights_only" not in str(error) and "Weights only" not in str(error):
+                raise
             raise InputError(
                 f"{path} is a pickled program, not just weights, and reading it would run it.",
                 hint="Where you trust it: load it in your own code, then "
                 'torch.save(model.state_dict(), "weights.pth") and give that file.',
             ) from error
-        raise InputError(f"{path} is not a readable torch file: {error}", hint=_AGAIN) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
-        raise InputError(f"{path} is not a readable torch file: {error}", hint=_AGAIN) from error
     return content
 
 
 def _refuse_programs(path: Path) -> None:
     """Tells weights from the two kinds of programs that torch keeps in a zip file as well."""
-    try:
+    with stage(f"read the weights {path} as a torch file", hint=_AGAIN):
         with zipfile.ZipFile(path) as archive:
-            names = {name.rpartition("/")[2] for name in archive.namelist()}
-    except zipfile.BadZipFile as error:
-        raise InputError(f"{path} is not a readable torch file: {error}", hint=_AGAIN) from error
+            members = archive.infolist()
+        names = {member.filename.rpartition("/")[2] for member in members}
+        most = ZIP_EXPANSION * path.stat().st_size
+    if len(members) > ZIP_MEMBERS or sum(member.file_size for member in members) > most:
+        raise InputError(
+            f"{path} has {len(members)} members and would take more than {ZIP_EXPANSION} times its "
+            f"size; {ZIP_MEMBERS} and that are the most that are read.",
+            hint="torch.save compresses nothing; this file was made to exhaust memory.",
+        )
     if names & {"constants.pkl", "archive_format"}:
         raise InputError(
             f"{path} is a TorchScript or an exported program, not weights.",

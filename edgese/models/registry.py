@@ -12,7 +12,8 @@ import msgspec
 import tomli_w
 
 from edgese import catalog
-from edgese.errors import ConfigError, InputError
+from edgese.bounds import TOML_BYTES, content
+from edgese.errors import ConfigError
 from edgese.models import efficientnet, senet
 from edgese.records.model import Head, ModelSpec, Normalization, Preprocessing
 
@@ -42,13 +43,12 @@ def find_model(subject: str) -> ModelSpec:
         return efficientnet.by_phi(float(match[1]))
     path = Path(subject)
     if path.suffix == ".toml":
-        try:
-            text = path.read_bytes()
-        except OSError as error:
-            raise InputError(
-                f"The model file {path} cannot be read: {error.strerror}",
-                hint="`edgese models NAME --toml` prints a spec to start from.",
-            ) from error
+        text = content(
+            path,
+            "model file",
+            TOML_BYTES,
+            hint="`edgese models NAME --toml` prints a spec to start from.",
+        )
         return ModelSpec.from_toml(text, path)
     _refuse_other_files(path)
     names = _near(subject)

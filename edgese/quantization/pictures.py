@@ -63,13 +63,13 @@ def calibration_set(source: str | Path, count: int, split: str = "") -> Calibrat
         )
     taken = min(count, len(found))
     files = tuple(found[i * len(found) // taken] for i in range(taken))
-    root = folder if folder.is_dir() else folder.parent
     pictures = tuple(
-        CalibrationPicture(file=file.relative_to(root).as_posix(), sha256=store.sha256_of(file))
+        CalibrationPicture(file=listing.name_in(folder, file), sha256=store.sha256_of(file))
         for file in files
     )
     return CalibrationSet(
-        calibration=Calibration(source=str(source), pictures=pictures), files=files
+        calibration=Calibration(source=listing.recorded(str(source)), pictures=pictures),
+        files=files,
     )
 
 

@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import msgspec
 
-from edgese.errors import InputError
+from edgese.bounds import check_keys, check_toml
+from edgese.errors import InputError, OutputError, stage
+
+_MAKE_AGAIN: Final = "It may be truncated or made by another version of edgese; make it again."
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -18,7 +21,19 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     def to_json(self) -> str:
-        """The record as indented JSON."""
+        """The record as indented JSON.
+
+        Raises:
+            OutputError: a text in it is not UTF-8, such as the name of a file.
+        """
+        try:
+            msgspec.json.encode(self)
+        except UnicodeEncodeError as error:
+            text = ascii(error.object)
+            raise OutputError(
+                f"A {type(self).__name__} cannot hold the name {text}, which is not UTF-8.",
+                hint="Rename the file or the folder.",
+            ) from error
         return json.dumps(msgspec.to_builtins(self), indent=2)
 
     def to_dict(self) -> dict[str, Any]:
@@ -29,21 +44,25 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @classmethod
     def from_json(cls, text: str | bytes, source: Path | str) -> Self:
         """Reads a record; ``source`` is named in the InputError that anything unexpected raises."""
-        try:
-            return msgspec.json.decode(text, type=cls)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise InputError(
-                f"{source} is not a readable {cls.__name__}: {error}",
-                hint="It may be truncated or made by another version of edgese; make it again.",
-            ) from error
+        with stage(f"read {source} as a {cls.__name__}", hint=_MAKE_AGAIN):
+            try:
+                record = msgspec.json.decode(text, type=cls)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise InputError(
+                    f"{source} is not a readable {cls.__name__}: {error}", hint=_MAKE_AGAIN
+                ) from error
+            check_keys(text, source)
+        return record
 
     @classmethod
     def from_toml(cls, text: str | bytes, source: Path | str) -> Self:
         """Reads a record from TOML; ``source`` is named in the InputError that it may raise."""
-        try:
-            return msgspec.toml.decode(text, type=cls)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise InputError(
-                f"{source} is not a readable {cls.__name__}: {error}",
-                hint="Mend the key that the message names.",
-            ) from error
+        check_toml(text, source)
+        with stage(f"read {source} as a {cls.__name__}", hint="Mend the file."):
+            try:
+                return msgspec.toml.decode(text, type=cls)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise InputError(
+                    f"{source} is not a readable {cls.__name__}: {error}",
+                    hint="Mend the key that the message names.",
+                ) from error

@@ -9,7 +9,8 @@ from typing import Any, Final
 import msgspec
 
 from edgese import catalog
-from edgese.errors import ConfigError, InputError
+from edgese.bounds import TOML_BYTES, check_toml, content
+from edgese.errors import ConfigError, stage
 from edgese.models.registry import customized, find_model, models
 from edgese.records.candidate import Candidate, CandidateFile, Listed
 from edgese.records.model import ModelSpec, SqueezeExcite
@@ -160,15 +161,10 @@ def _range(text: str, among: Mapping[str, ModelSpec]) -> list[str]:
 
 def _file(path: Path) -> tuple[Listed, ...] | None:
     """The candidates that a file lists; None for a spec file."""
-    try:
-        text = path.read_bytes()
+    text = content(path, "file of candidates", TOML_BYTES)
+    check_toml(text, path)
+    with stage(f"read {path} as TOML", hint="Mend it."):
         table: dict[str, Any] = msgspec.toml.decode(text)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}.", hint="Name a file of candidates."
-        ) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not TOML: {error}.", hint="Mend it.") from error
     if "candidate" not in table:
         return None
     return CandidateFile.from_toml(text, path).candidate

@@ -10,6 +10,7 @@ from typing import Final
 from edgese.errors import ConfigError
 from edgese.protocols import Target
 from edgese.targets import coreml, executorch, onnxruntime, tflite
+from edgese.targets.staged import Staged
 
 ENTRY_POINTS: Final = "edgese.targets"
 
@@ -24,6 +25,8 @@ TARGETS: Final[dict[str, Target]] = {
 def target_module(name: str) -> Target:
     """The target of a name; one that is not built in is looked for among installed packages.
 
+    What its libraries raise becomes an error that names the artifact (see `Staged`).
+
     A package offers one as an entry point of the group "edgese.targets": a module that fits
     `edgese.protocols.Target`. Its facts are a file ``targets/<name>.toml``.
 
@@ -31,11 +34,11 @@ def target_module(name: str) -> Target:
         ConfigError: there is none of that name; the nearest ones are told.
     """
     if name in TARGETS:
-        return TARGETS[name]
+        return Staged(TARGETS[name])
     offered = entry_points(group=ENTRY_POINTS)
     if name in offered.names:
         found: Target = offered[name].load()
-        return found
+        return Staged(found)
     known = sorted({*TARGETS, *offered.names})
     near = difflib.get_close_matches(name, known, n=2)
     raise ConfigError(

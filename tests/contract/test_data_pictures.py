@@ -121,7 +121,7 @@ def test_a_truncated_file_is_an_input_error(tmp_path, name, share):
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     with pytest.raises(InputError) as caught:
         read_picture(path)
-    assert caught.value.message.startswith(f"{path} is not a readable picture: ")
+    assert caught.value.message.startswith(f"Cannot read the image {path}: ")
     assert caught.value.hint
 
 

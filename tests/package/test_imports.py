@@ -26,6 +26,7 @@ LAYERS = (
     ("catalog", "project", "machine"),
     ("protocols",),
     ("records",),
+    ("bounds",),
     ("errors",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -15,8 +15,9 @@ from typing import IO, BinaryIO, Final
 
 import msgspec
 
+from edgese.bounds import JSON_BYTES, content, opened
 from edgese.devices import android, boards, heat
-from edgese.errors import DeviceError, InputError, StoreError
+from edgese.errors import DeviceError, InputError, StoreError, stage
 from edgese.measure.bundles.driver import DAMAGED, SUFFIX
 from edgese.measure.bundles.packing import ARCHIVE, CONTENTS, HEADER_BYTES, known_contents
 from edgese.measure.job import Subject, parsed
@@ -78,10 +79,8 @@ def read_results(content: bytes, path: Path) -> BundleResults:
             f"{path} is not what was written: its hash is not the one in its end mark.",
             hint="Fetch it again, and leave it as it is.",
         )
-    try:
+    with stage(f"read {path} as results of a bundle", hint=_AGAIN):
         found = msgspec.json.decode(line, type=_Schema).schema
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no results of a bundle: {error}.", hint=_AGAIN) from error
     _check_schema(found, RESULTS_SCHEMA, path)
     return BundleResults.from_json(line, path)
 
@@ -155,7 +154,7 @@ def contents_of(bundle: Path) -> bytes:
         StoreError: a file in it is another.
     """
     try:
-        with bundle.open("rb") as file:
+        with opened(bundle, "bundle", hint="Name the file that `edgese bundle` made.") as file:
             return _packed_contents(file, bundle)
     except OSError as error:
         raise InputError(
@@ -210,7 +209,9 @@ def _contents(results: BundleResults, path: Path, bundle: Path | None) -> Bundle
             f"{path} is not of {source}, but of another bundle.",
             hint="Name the bundle that was measured: --bundle FILE.",
         )
-    _check_schema(msgspec.json.decode(text, type=_Schema).schema, BUNDLE_SCHEMA, source)
+    with stage(f"read the contents of {source}"):
+        schema = msgspec.json.decode(text, type=_Schema).schema
+    _check_schema(schema, BUNDLE_SCHEMA, source)
     return BundleContents.from_json(text, source)
 
 
@@ -244,10 +245,6 @@ def _check_schema(found: int, current: int, path: Path) -> None:
 
 
 def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}.",
-            hint="Name the results file that the bundle left.",
-        ) from error
+    return content(
+        path, "results file", JSON_BYTES, hint="Name the results file that the bundle left."
+    )
