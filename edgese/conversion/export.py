@@ -1,20 +1,20 @@
 """Exports a network once for all targets, with its logits for the reference pictures."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgese import store
 from edgese.conversion.cache import PROGRAM, REFERENCE
 from edgese.errors import ConfigError, ConversionError
+from edgese.parallel import one_thread, outputs
 from edgese.records.artifact import WeightsInfo
 from edgese.records.job import ProgramRecord
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import nn
+    from torch import Tensor, nn
     from torch.export import ExportedProgram
 
 
@@ -26,7 +26,6 @@ def export_program(
     pictures: "NDArray[np.float32]",
     weights: WeightsInfo,
     folder: Path,
-    threads: int,
     on_stage: Callable[[str], None],
 ) -> ProgramRecord:
     """Writes the exported program and the reference into ``folder``.
@@ -38,7 +37,6 @@ def export_program(
         network: in eval mode.
         name: of the model.
         pictures: (count, 3, height, width).
-        threads: of torch; the other cores belong to the workers that start meanwhile.
         on_stage: told what is done now.
 
     Raises:
@@ -48,7 +46,7 @@ def export_program(
     import numpy as np
     import torch
 
-    with store.writing(folder), torch_threads(threads):
+    with store.writing(folder):
         on_stage("compute the reference")
         np.savez(folder / REFERENCE, pictures=pictures, logits=logits_of(network, pictures, batch))
         on_stage("export the program")
@@ -63,6 +61,7 @@ def export_program(
     )
 
 
+@one_thread()
 def exported(network: "nn.Module", name: str, shape: tuple[int, ...]) -> "ExportedProgram":
     """A network as a program with BatchNorm folded.
 
@@ -101,38 +100,22 @@ def logits_of(
     Raises:
         ConfigError: the network's output is not one row of numbers for each picture.
     """
-    import numpy as np
     import torch
 
-    rows = []
-    with torch.inference_mode():
-        for start in range(0, len(pictures), batch):
-            chunk = pictures[start : start + batch]
-            missing = batch - len(chunk)
-            filled = np.concatenate([chunk, np.zeros_like(pictures[:1]).repeat(missing, 0)])
-            output = network(torch.from_numpy(filled))
-            if not isinstance(output, torch.Tensor) or output.ndim != 2 or len(output) != batch:
-                found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output)
-                raise ConfigError(
-                    f"The module's output for {batch} pictures is {found}.",
-                    hint=f"It must be one tensor of shape ({batch}, classes).",
-                )
-            rows.append(output.float().numpy()[: len(chunk)])
-    return np.concatenate(rows)
+    from edgese.models.builder import Network
 
+    def run(part: "Tensor") -> "Tensor":
+        output = network(part)
+        if not isinstance(output, torch.Tensor) or output.ndim != 2 or len(output) != batch:
+            found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output)
+            raise ConfigError(
+                f"The module's output for {batch} pictures is {found}.",
+                hint=f"It must be one tensor of shape ({batch}, classes).",
+            )
+        return output
 
-@contextmanager
-def torch_threads(threads: int) -> Iterator[None]:
-    """Lets torch compute with so many threads meanwhile."""
-    # More threads than free cores wait for each other in loops that take the time of the others.
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    # A user's module may keep what it computes in itself: one image at a time.
+    return outputs(run, pictures, batch, lanes=None if isinstance(network, Network) else 1)
 
 
 def _first_line(error: Exception) -> str:

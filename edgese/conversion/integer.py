@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgese import store
 from edgese.conversion.cache import PROGRAM, REFERENCE
-from edgese.conversion.export import exported, torch_threads
+from edgese.conversion.export import exported
 from edgese.conversion.stored import StoredProgram
 from edgese.quantization.pictures import CalibrationSet, read
 from edgese.records.artifact import ModelCard, Recipe, WeightsInfo
@@ -46,7 +46,6 @@ def quantize_program(
     pictures: "NDArray[np.float32]",
     weights: WeightsInfo,
     folder: Path,
-    threads: int,
     on_stage: Callable[[str], None],
 ) -> ProgramRecord:
     """Exports and quantizes a network; writes the program and its reference into ``folder``.
@@ -56,7 +55,6 @@ def quantize_program(
 
     Args:
         pictures: to compare targets on, (count, 3, H, W).
-        threads: of torch.
         on_stage: told what is done now.
 
     Raises:
@@ -65,7 +63,7 @@ def quantize_program(
             not finite.
         OutputError: the folder cannot be written, or the disk is full.
     """
-    with store.writing(folder), torch_threads(threads):
+    with store.writing(folder):
         made = quantized_network(
             network, card, integer, batch=batch, on_stage=lambda stage, _: on_stage(stage)
         )
@@ -79,6 +77,7 @@ def quantize_program(
             quantization=Quantization(
                 calibration=integer.pictures.calibration,
                 fidelity=made.fidelity,
+                integers=made.integers,
                 collapse=made.collapse if weights.trained else "",
             ),
             folder=folder,
@@ -132,14 +131,14 @@ def exported_with_pictures(
 
 
 def stored_program(
-    stored: StoredProgram, *, pictures: "NDArray[np.float32]", folder: Path, threads: int
+    stored: StoredProgram, *, pictures: "NDArray[np.float32]", folder: Path
 ) -> ProgramRecord:
     """Puts a stored program and its reference into ``folder``.
 
     Raises:
         OutputError: the folder cannot be written, or the disk is full.
     """
-    with store.writing(folder), torch_threads(threads):
+    with store.writing(folder):
         manifest = stored.manifest
         return write_program(
             load_program(stored.path),

@@ -36,6 +36,7 @@ def made(
         parity=manifest.parity,
         partitions=manifest.operators.partitions,
         outside_operators=sum(kind.count for kind in manifest.operators.outside),
+        integers=manifest.quantization.integers if manifest.quantization else "",
         collapse=manifest.quantization.collapse if manifest.quantization else "",
     )
 
