@@ -2,6 +2,7 @@
 
 import os
 import platform
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,18 @@ _LINUX: Final = platform.system() == "Linux"
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _X86: Final = ("x86_64", "amd64", "i386", "i686")
 _VNNI: Final = ("avx_vnni", "avx512_vnni")
+# What names a processor in /proc/cpuinfo, on x86 and on ARM, and the x86 flags of vectors.
+_NAMES: Final = (
+    *("vendor_id", "cpu family", "model", "cache size", "flags"),
+    *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features"),
+)
+_VECTORS: Final = ("sse", "ssse", "avx", "fma", "f16c", "amx")
+# Variables that choose among the kernels of torch, oneDNN, MKL, OpenBLAS and numpy.
+_CHOOSING: Final = (
+    *("ATEN_CPU_CAPABILITY", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "NPY_DISABLE_CPU_FEATURES"),
+    *("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_CPU_ISA_HINTS", "DNNL_CPU_ISA_HINTS"),
+    *("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE", "OPENBLAS_CORETYPE"),
+)
 
 
 def cores() -> int:
@@ -35,6 +48,29 @@ def is_x86_without_vnni() -> bool:
     told = Path("/proc/cpuinfo").read_text(encoding="utf-8") if _LINUX else ""
     flags = next((line for line in told.splitlines() if line.startswith("flags")), "")
     return {*flags.split()}.isdisjoint(_VNNI)
+
+
+def arithmetic() -> str:
+    """Return what decides how libraries round sums here: the processor, and what they are told.
+
+    They choose kernels by its vendor, its instructions and its caches. On macOS the processor is
+    named by its model; that is NOT TESTED, for it needs a Mac.
+    """
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if _LINUX else []
+    found = {_named(*line.split(":", 1)) for line in lines if ":" in line}
+    if platform.system() == "Darwin":
+        command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+        named = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found = {named.strip(), f"macOS {platform.mac_ver()[0]}"}
+    told = {f"{name}={os.environ[name]}" for name in _CHOOSING if os.environ.get(name)}
+    return "; ".join(sorted({*found, *told} - {""}))
+
+
+def _named(name: str, value: str) -> str:
+    """A line of /proc/cpuinfo as far as it names a processor; "" for any other."""
+    name = name.strip()
+    words = [word for word in value.split() if name != "flags" or word.startswith(_VECTORS)]
+    return f"{name} {' '.join(sorted(words))}" if name in _NAMES else ""
 
 
 def total_memory_mb() -> int:

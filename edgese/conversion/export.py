@@ -1,13 +1,13 @@
 """Exports a network once for all targets, with its logits for the reference pictures."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgese import store
 from edgese.conversion.cache import PROGRAM, REFERENCE
 from edgese.errors import ConfigError, ConversionError, stage
+from edgese.parallel import one_thread, outputs
 from edgese.program.storage import write_program
 from edgese.records.artifact import WeightsInfo
 from edgese.records.job import ProgramRecord
@@ -15,7 +15,7 @@ from edgese.records.job import ProgramRecord
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import nn
+    from torch import Tensor, nn
     from torch.export import ExportedProgram
 
 
@@ -27,7 +27,6 @@ def export_program(
     pictures: "NDArray[np.float32]",
     weights: WeightsInfo,
     folder: Path,
-    threads: int,
     on_stage: Callable[[str], None],
 ) -> ProgramRecord:
     """Writes the exported program and the reference into ``folder``.
@@ -39,7 +38,6 @@ def export_program(
         network: in eval mode.
         name: of the model.
         pictures: (count, 3, height, width).
-        threads: of torch; the other cores belong to the workers that start meanwhile.
         on_stage: told what is done now.
 
     Raises:
@@ -50,7 +48,7 @@ def export_program(
     import numpy as np
     import torch
 
-    with store.writing(folder), torch_threads(threads):
+    with store.writing(folder):
         on_stage("compute the reference")
         np.savez(folder / REFERENCE, pictures=pictures, logits=logits_of(network, pictures, batch))
         on_stage("export the program")
@@ -65,6 +63,7 @@ def export_program(
     )
 
 
+@one_thread()
 def exported(network: "nn.Module", name: str, shape: tuple[int, ...]) -> "ExportedProgram":
     """A network as a program with BatchNorm folded.
 
@@ -102,30 +101,26 @@ def logits_of(
     Raises:
         ConfigError: the network's output is not one row of numbers for each picture.
     """
-    import numpy as np
-    import torch
+    from edgese.models.builder import Network
 
-    rows = []
-    with torch.inference_mode():
-        for start in range(0, len(pictures), batch):
-            chunk = pictures[start : start + batch]
-            missing = batch - len(chunk)
-            filled = np.concatenate([chunk, np.zeros_like(pictures[:1]).repeat(missing, 0)])
-            with stage(
-                f"run {type(network).__name__} on {batch} images of {filled.shape[2]} x "
-                f"{filled.shape[3]} px",
-                ConfigError,
-                hint=f"It must take one float32 tensor of shape {filled.shape}, and give one of "
-                f"shape ({batch}, classes).",
-            ):
-                output = network(torch.from_numpy(filled))
-            if fault := _fault(output, batch):
-                raise ConfigError(
-                    f"The module's output for {batch} pictures is {fault}.",
-                    hint=f"It must be one tensor of floats of shape ({batch}, classes).",
-                )
-            rows.append(output.float().numpy()[: len(chunk)])
-    return np.concatenate(rows)
+    def run(part: "Tensor") -> "Tensor":
+        with stage(
+            f"run {type(network).__name__} on {batch} images of {part.shape[2]} x "
+            f"{part.shape[3]} px",
+            ConfigError,
+            hint=f"It must take one float32 tensor of shape {tuple(part.shape)}, and give one of "
+            f"shape ({batch}, classes).",
+        ):
+            output: Tensor = network(part)
+        if fault := _fault(output, batch):
+            raise ConfigError(
+                f"The module's output for {batch} pictures is {fault}.",
+                hint=f"It must be one tensor of floats of shape ({batch}, classes).",
+            )
+        return output
+
+    # A user's module may keep what it computes in itself: one image at a time.
+    return outputs(run, pictures, batch, lanes=None if isinstance(network, Network) else 1)
 
 
 def _fault(output: object, batch: int) -> str:
@@ -143,17 +138,3 @@ def _fault(output: object, batch: int) -> str:
         case tuple() | list():
             return f"a {type(output).__name__} of {len(output)}"
     return f"a {type(output).__name__}"
-
-
-@contextmanager
-def torch_threads(threads: int) -> Iterator[None]:
-    """Lets torch compute with so many threads meanwhile."""
-    # More threads than free cores wait for each other in loops that take the time of the others.
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

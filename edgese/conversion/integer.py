@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgese import store
 from edgese.conversion.cache import PROGRAM, REFERENCE
-from edgese.conversion.export import exported, torch_threads
+from edgese.conversion.export import exported
 from edgese.conversion.stored import StoredProgram
 from edgese.errors import ConversionError, InputError, stage
 from edgese.program.storage import read_program
@@ -50,7 +50,6 @@ def quantize_program(
     pictures: "NDArray[np.float32]",
     weights: WeightsInfo,
     folder: Path,
-    threads: int,
     on_stage: Callable[[str], None],
 ) -> ProgramRecord:
     """Exports and quantizes a network; writes the program and its reference into ``folder``.
@@ -60,7 +59,6 @@ def quantize_program(
 
     Args:
         pictures: to compare targets on, (count, 3, H, W).
-        threads: of torch.
         on_stage: told what is done now.
 
     Raises:
@@ -69,7 +67,7 @@ def quantize_program(
             not finite.
         OutputError: the folder cannot be written, or the disk is full.
     """
-    with store.writing(folder), torch_threads(threads):
+    with store.writing(folder):
         made = quantized_network(
             network, card, integer, batch=batch, on_stage=lambda stage, _: on_stage(stage)
         )
@@ -83,6 +81,7 @@ def quantize_program(
             quantization=Quantization(
                 calibration=integer.pictures.calibration,
                 fidelity=made.fidelity,
+                integers=made.integers,
                 collapse=made.collapse if weights.trained else "",
             ),
             folder=folder,
@@ -141,7 +140,7 @@ def exported_with_pictures(
 
 
 def stored_program(
-    stored: StoredProgram, *, pictures: "NDArray[np.float32]", folder: Path, threads: int
+    stored: StoredProgram, *, pictures: "NDArray[np.float32]", folder: Path
 ) -> ProgramRecord:
     """Puts a stored program and its reference into ``folder``.
 
@@ -149,7 +148,7 @@ def stored_program(
         InputError: the program's file is no program.
         OutputError: the folder cannot be written, or the disk is full.
     """
-    with store.writing(folder), torch_threads(threads):
+    with store.writing(folder):
         manifest = stored.manifest
         program = read_program(stored.path)
         size = manifest.model.preprocessing

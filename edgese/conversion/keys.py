@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Final
 
 import edgese
+from edgese import machine
 from edgese.conversion.plan import TargetPlan
 from edgese.models.weights import ResolvedWeights
 from edgese.records.artifact import ModelCard, Recipe
 
 # What exports, whatever the target.
 EXPORTERS: Final = ("torch", "numpy", "pillow")
-_SOURCES: Final = ("conversion", "data", "models", "program", "quantization", "records", "targets")
+_SOURCES: Final = (
+    *("conversion", "data", "models", "parallel.py", "program"),
+    *("quantization", "records", "targets"),
+)
 
 
 def program_key(
@@ -76,6 +80,8 @@ def made_by(packages: Iterable[str]) -> dict[str, str]:
     return toolchain(packages) | {
         # A cache may be shared: what Linux verified, or could not, says nothing for a Mac.
         "host": f"{platform.system()} {platform.machine()}",
+        # Sums in float are rounded otherwise by other kernels, and integers follow from them.
+        "arithmetic": machine.arithmetic(),
         "edgese": edgese.__version__,
         "sources": _sources_hash(),
     }
@@ -89,8 +95,9 @@ def _sources_hash() -> str:
     """
     root = Path(edgese.__file__).parent
     digest = hashlib.sha256()
-    for folder in _SOURCES:
-        for path in sorted((root / folder).rglob("*.py")):
+    for source in _SOURCES:
+        place = root / source
+        for path in [place] if place.is_file() else sorted(place.rglob("*.py")):
             digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()

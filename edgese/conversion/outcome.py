@@ -38,6 +38,7 @@ def made(
         parity=manifest.parity,
         partitions=manifest.operators.partitions,
         outside_operators=sum(kind.count for kind in manifest.operators.outside),
+        integers=manifest.quantization.integers if manifest.quantization else "",
         collapse=collapse,
         exit_code=Collapsed.exit_code if collapse else 0,
     )

@@ -94,7 +94,7 @@ def converted(
     with Pool(
         waiting, limits, lambda target, news: order.report(target, news.stage, news.fraction)
     ) as pool:
-        program = known[1] if known else _exported(order, plans, program_folder, limits.threads)
+        program = known[1] if known else _exported(order, plans, program_folder)
         for ended in pool.ended():
             plan = by_target[ended.job.target]
             row = _outcome(order, plan, program, ended)
@@ -140,9 +140,7 @@ def _waiting(
     )
 
 
-def _exported(
-    order: Order, plans: Sequence[TargetPlan], folder: Path, threads: int
-) -> ProgramRecord:
+def _exported(order: Order, plans: Sequence[TargetPlan], folder: Path) -> ProgramRecord:
     def on_stage(stage: str) -> None:
         for plan in plans:
             order.report(plan.facts.name, stage, 0.0)
@@ -154,7 +152,6 @@ def _exported(
             order.subject.stored,
             pictures=prepared(order.pictures, order.subject.card.preprocessing),
             folder=folder,
-            threads=threads,
         )
     on_stage("load the weights")
     network, weights = order.subject.load()
@@ -167,7 +164,6 @@ def _exported(
             pictures=prepared(order.pictures, order.subject.card.preprocessing),
             weights=weights,
             folder=folder,
-            threads=threads,
             on_stage=on_stage,
         )
     return export_program(
@@ -177,7 +173,6 @@ def _exported(
         pictures=prepared(order.pictures, order.subject.card.preprocessing),
         weights=weights,
         folder=folder,
-        threads=threads,
         on_stage=on_stage,
     )
 

@@ -1,9 +1,10 @@
 """Pictures read and prepared ahead of whoever computes with them."""
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+
+from edgese.parallel import in_order
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,14 +25,5 @@ def ahead(
     Raises:
         Whatever ``work`` raises, at that item's turn. What is not begun by then is not begun.
     """
-    queue: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="edgese-pictures")
-    try:
-        for item in items:
-            if len(queue) >= waiting:
-                yield queue.popleft().result()
-            queue.append(pool.submit(work, item))
-        while queue:
-            yield queue.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with ThreadPoolExecutor(workers, thread_name_prefix="edgese-pictures") as pool:
+        yield from in_order(pool, work, items, waiting=waiting)

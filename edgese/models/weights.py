@@ -14,6 +14,7 @@ from edgese.errors import ConfigError, InputError, MissingDependency, OutputErro
 from edgese.models.checkpoint import file_format, read_tensors, safetensors_metadata
 from edgese.models.fitting import fitted
 from edgese.models.registry import architecture, customized, published
+from edgese.parallel import one_thread
 from edgese.records.artifact import WeightsInfo
 from edgese.records.base import Record
 from edgese.records.model import ModelSpec, Preprocessing
@@ -109,7 +110,8 @@ def load_network(spec: ModelSpec, resolved: ResolvedWeights) -> tuple["Network",
         naming = _fill(network, read_tensors(Path(resolved.path)), resolved.path)
     else:
         naming = "edgese"
-        plausible(network, _SEED)
+        with one_thread():
+            plausible(network, _SEED)
     info = WeightsInfo(
         source=resolved.source, sha256=resolved.sha256, naming=naming, trained=resolved.trained
     )

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor, fx
 
+from edgese.parallel import one_thread, outputs
 from edgese.quantization.canonical import place, tensor_of
 from edgese.quantization.insertion import simulated_module
 from edgese.quantization.layout import Point, Role
+from edgese.quantization.memory import running_mb
 from edgese.quantization.plan import Plan
-from edgese.quantization.ptq import BATCH, fidelity, outputs
+from edgese.quantization.ptq import BATCH, fidelity
 from edgese.records.quantization import Cause, LayerCost
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ _FAR: Final = 5.5
 _WIDE: Final = 24.0
 
 
+@one_thread()
 def analysed(
     module: fx.GraphModule,
     plan: Plan,
@@ -41,7 +44,8 @@ def analysed(
         pictures: (count, 3, H, W); some sixteen do.
         on_progress: is told the share that is done.
     """
-    reference = outputs(module, pictures, BATCH)
+    memory_mb = running_mb(module.graph, BATCH)
+    reference = outputs(module, pictures, BATCH, memory_mb=memory_mb)
     seen = _Watching(module, plan)
     with torch.no_grad():
         for start in range(0, len(pictures), BATCH):
@@ -49,7 +53,8 @@ def analysed(
     parts = list(_parts(module, plan))
     rows = []
     for index, (node, point, alone) in enumerate(parts):
-        found = outputs(simulated_module(module, alone), pictures, BATCH)
+        simulated = simulated_module(module, alone)
+        found = outputs(simulated, pictures, BATCH, memory_mb=memory_mb)
         close = fidelity(found, reference)
         cause, detail = _weight_cause(module, node) if point is None else seen.cause(node, point)
         rows.append(

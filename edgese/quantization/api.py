@@ -147,6 +147,7 @@ def quantize(
     quantization = Quantization(
         calibration=integer.pictures.calibration,
         fidelity=made.fidelity,
+        integers=made.integers,
         collapse=made.diverged or (made.collapse if info.trained else ""),
         learnt_from=training.pictures.info if training else None,
     )
@@ -338,6 +339,7 @@ def stored(
         size_bytes=manifest.size_bytes,
         calibrated_on=len(quantization.calibration.pictures) or quantization.fidelity.pictures,
         fidelity=quantization.fidelity,
+        integers=quantization.integers,
         collapse=quantization.collapse,
     )
 

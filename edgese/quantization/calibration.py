@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, fx
 
 from edgese.errors import InputError
+from edgese.parallel import Lanes, batches
 from edgese.quantization.layout import Layout
+from edgese.quantization.memory import running_mb
 from edgese.quantization.ranges import BINS, Histogram
 from edgese.records.quantization import RangeMethod
 
@@ -47,31 +49,66 @@ def observe(
         InputError: a tensor is NaN or infinite.
     """
     members = {member: point.name for point in layout.points for member in point.members}
-    batches = list(_batches(pictures, batch))
+    passes = 1 if method == "min_max" else 2
+    steps = -(-len(pictures) // batch) * passes
     lows: dict[str, float] = {}
     highs: dict[str, float] = {}
-    passes = 1 if method == "min_max" else 2
-    for index, part in enumerate(batches):
-        with torch.no_grad():
-            for name, value in _Taps(module, members).values(part):
-                point = members[name]
-                low, high = (float(bound) for bound in torch.aminmax(value))
+    memory_mb = running_mb(module.graph, batch, gradients=method == "fisher")
+    with Lanes(memory_mb) as lanes:
+        found = lanes.map(lambda part: _ends(module, members, part), batches(pictures, batch))
+        for index, ends in enumerate(found):
+            for name, (low, high) in ends.items():
                 _check(low, high, name)
+                point = members[name]
                 lows[point] = min(low, lows.get(point, low))
                 highs[point] = max(high, highs.get(point, high))
-        on_progress((index + 1) / len(batches) / passes)
-    counts = {point: np.zeros(BINS) for point in lows}
-    if method != "min_max":
-        generator = torch.Generator().manual_seed(seed)
-        for index, part in enumerate(batches):
-            for name, value, gradient in _weighed(module, members, part, method, generator):
-                point = members[name]
-                counts[point] += _counted(value, gradient, lows[point], highs[point])
-            on_progress((1 + (index + 1) / len(batches)) / passes)
+            on_progress((index + 1) / steps)
+        counts = {point: np.zeros(BINS) for point in lows}
+        if method != "min_max":
+            # Each batch has random numbers of its own, whichever is computed first.
+            generator = torch.Generator().manual_seed(seed)
+            seeds = torch.randint(2**31, (steps // passes,), generator=generator).tolist()
+            counted = lanes.map(
+                lambda given: _histograms(module, members, given, method, lows, highs),
+                zip(batches(pictures, batch), seeds, strict=True),
+            )
+            for index, more in enumerate(counted):
+                for point, weights in more.items():
+                    counts[point] += weights
+                on_progress((steps // passes + index + 1) / steps)
     return {
         point: Histogram(low=lows[point], high=highs[point], weights=counts[point])
         for point in lows
     }
+
+
+def _ends(
+    module: fx.GraphModule, members: dict[str, str], part: Tensor
+) -> dict[str, tuple[float, float]]:
+    """The smallest and the largest value of each tensor that is a member of a point."""
+    with torch.no_grad():
+        tapped = _Taps(module, members).values(part)
+        ends = {name: torch.aminmax(value) for name, value in tapped}
+    return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
+
+
+def _histograms(
+    module: fx.GraphModule,
+    members: dict[str, str],
+    given: tuple[Tensor, int],
+    method: RangeMethod,
+    lows: dict[str, float],
+    highs: dict[str, float],
+) -> "dict[str, NDArray[np.float64]]":
+    """The counts of each point in one batch, which comes with the seed of what it draws."""
+    part, seed = given
+    generator = torch.Generator().manual_seed(seed)
+    counts: dict[str, NDArray[np.float64]] = {}
+    for name, value, gradient in _weighed(module, members, part, method, generator):
+        point = members[name]
+        more = _counted(value, gradient, lows[point], highs[point])
+        counts[point] = counts[point] + more if point in counts else more
+    return counts
 
 
 class _Taps(fx.Interpreter):
@@ -136,14 +173,6 @@ def _counted(
     weights = None if gradient is None else gradient.flatten()[::step].square()
     counted: NDArray[np.float64] = torch.bincount(place, weights, minlength=BINS).double().numpy()
     return counted
-
-
-def _batches(pictures: "NDArray[np.float32]", batch: int) -> Iterator[Tensor]:
-    for start in range(0, len(pictures), batch):
-        part = pictures[start : start + batch]
-        missing = batch - len(part)
-        filled = np.concatenate([part, np.resize(pictures, (missing, *pictures.shape[1:]))])
-        yield torch.from_numpy(filled)
 
 
 def _check(low: float, high: float, name: str) -> None:

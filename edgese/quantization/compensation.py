@@ -9,19 +9,22 @@ a ridge holds W' near W, as strongly as serves pictures best that were not solve
 """
 
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 from torch.nn import functional as F
 
+from edgese.parallel import Lanes
 from edgese.targets.nodes import arguments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Parts of the pictures; each judges once what the others were solved for.
-_FOLDS: Final = 4
+# Parts of the images; each judges once what the others were solved for.
+FOLDS: Final = 4
 # Strengths of the ridge, as shares of the mean square of an input.
 _RIDGES: Final = (1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2)
 # Places of a layer that are looked at, all pictures together: at least, and for each weight of an
@@ -33,52 +36,12 @@ _PLACES_PER_WEIGHT: Final = 40
 _FEWEST_PER_WEIGHT: Final = 4
 # A layer whose outputs sum up more inputs stays as it is: errors average out in the sum, and the
 # time for the system grows with the cube.
-_MOST_WEIGHTS: Final = 2048
-
-
-def compensated(
-    node: fx.Node, weight: Tensor, wanted: Tensor, found: Tensor, generator: torch.Generator
-) -> Tensor:
-    """The weight that gives with ``found`` about what ``weight`` gives with ``wanted``.
-
-    Args:
-        node: a convolution (N, C, H, W) or a linear layer (N, C).
-        weight: (out, in a group, ...), in float.
-        wanted: what the layer reads in the float network.
-        found: what it reads behind the grids; as many pictures.
-        generator: draws the places that are looked at.
-
-    Returns:
-        As ``weight``; the same where no change serves pictures that it was not found with.
-    """
-    folds = min(_FOLDS, len(found))
-    if folds < 2 or weight[0].numel() > _MOST_WEIGHTS:
-        return weight
-    window = _Window(node, weight)
-    seen = [
-        window.moments(wanted[part::folds], found[part::folds], len(found), generator)
-        for part in range(folds)
-    ]
-    count = sum(moments.count for moments in seen)
-    if len(found) < count < _FEWEST_PER_WEIGHT * window.weights:
-        return weight
-    shaped = weight.double().view(window.groups, len(weight) // window.groups, -1)
-    costs = torch.zeros(len(_RIDGES), dtype=torch.double)
-    for part in range(folds):
-        others = _Covariances.over(seen[:part] + seen[part + 1 :])
-        own = _Covariances.over([seen[part]])
-        for index, ridge in enumerate(_RIDGES):
-            costs[index] += own.cost(shaped, others.change(shaped, ridge))
-    best = int(costs.argmin())
-    if not costs[best] < 0:
-        return weight
-    change = _Covariances.over(seen).change(shaped, _RIDGES[best])
-    return (shaped + change).view(weight.shape).float()
+MOST_WEIGHTS: Final = 2048
 
 
 @dataclass(frozen=True)
-class _Moments:
-    """Sums over pictures and places, for each group.
+class Moments:
+    """Sums over images and places, for each group.
 
     Attributes:
         read: (groups, in, in): of products of what is read with itself.
@@ -92,20 +55,62 @@ class _Moments:
     sums: Tensor
     count: int
 
+    def __add__(self, other: "Moments") -> "Moments":
+        """Return the sums over both."""
+        return Moments(
+            self.read + other.read,
+            self.lost + other.lost,
+            self.sums + other.sums,
+            self.count + other.count,
+        )
+
+
+def compensated(
+    window: "Window", weight: Tensor, folds: "Sequence[Moments]", images: int, lanes: Lanes
+) -> Tensor:
+    """Return the weight that gives behind the grids about what ``weight`` gives in float.
+
+    Args:
+        window: of the layer.
+        weight: (out, in a group, ...), in float.
+        folds: what the layer reads, for each part of the images.
+        images: how many all parts are of.
+
+    Returns:
+        As ``weight``; the same where no change serves images that it was not found with.
+    """
+    count = sum(moments.count for moments in folds)
+    if len(folds) < 2 or images < count < _FEWEST_PER_WEIGHT * window.weights:
+        return weight
+    shaped = weight.double().view(window.groups, len(weight) // window.groups, -1)
+    parts = range(len(folds))
+    own = [_Covariances.over([moments]) for moments in folds]
+    others = [_Covariances.over([*folds[:part], *folds[part + 1 :]]) for part in parts]
+    costs = lanes.map(
+        lambda tried: own[tried[0]].cost(shaped, others[tried[0]].change(shaped, tried[1])),
+        product(parts, _RIDGES),
+    )
+    by_ridge = np.fromiter(costs, np.float64).reshape(len(folds), len(_RIDGES)).sum(0)
+    best = int(by_ridge.argmin())
+    if not by_ridge[best] < 0:
+        return weight
+    change = _Covariances.over(folds).change(shaped, _RIDGES[best])
+    return (shaped + change).view(weight.shape).float()
+
 
 @dataclass(frozen=True)
 class _Covariances:
     """What is left of moments without the means, which are the bias's to take back.
 
     Attributes:
-        read, lost: (groups, in, in), as in `_Moments`.
+        read, lost: (groups, in, in), as in `Moments`.
     """
 
     read: Tensor
     lost: Tensor
 
     @classmethod
-    def over(cls, parts: "Sequence[_Moments]") -> "_Covariances":
+    def over(cls, parts: "Sequence[Moments]") -> "_Covariances":
         count = sum(part.count for part in parts)
         found, missing = torch.stack([part.sums for part in parts]).sum(0) / count
         return cls(
@@ -127,8 +132,13 @@ class _Covariances:
         return float(((change @ self.read) * change - 2 * (weight @ self.lost) * change).sum())
 
 
-class _Window:
-    """Which inputs each output of a layer reads."""
+class Window:
+    """Which inputs each output of a layer reads.
+
+    Args:
+        node: a convolution (N, C, H, W) or a linear layer (N, C).
+        weight: of that layer, (out, in a group, ...).
+    """
 
     def __init__(self, node: fx.Node, weight: Tensor) -> None:
         how: list[Any] = arguments(node)[3:] if weight.ndim > 2 else [[1, 1], [0, 0], [1, 1], 1]
@@ -136,33 +146,26 @@ class _Window:
         self.kernel = tuple(weight.shape[2:]) or (1, 1)
         self.weights = weight[0].numel()
 
-    def moments(
-        self, wanted: Tensor, found: Tensor, pictures: int, generator: torch.Generator
-    ) -> _Moments:
-        """Of some of the pictures, ``pictures`` being how many there are in all."""
-        if found.ndim == 2:
-            wanted, found = wanted[:, :, None, None], found[:, :, None, None]
-        places = self._places(found, pictures, generator)
-        read = self._patches(found, places)
-        missing = self._patches(wanted, places) - read
-        flipped = read.transpose(1, 2)
-        return _Moments(
-            (flipped @ read).double(),
-            (missing.transpose(1, 2) @ read).double(),
-            torch.stack([read.double().sum(1), missing.double().sum(1)]),
-            read.shape[1],
-        )
+    def places(self, shape: "Sequence[int]", images: int, generator: torch.Generator) -> Tensor:
+        """Return where some outputs read in the padded input: indices into H x W.
 
-    def _places(self, x: Tensor, pictures: int, generator: torch.Generator) -> Tensor:
-        """Where some outputs read in the padded input, (places, kernel's): indices into H x W."""
+        Args:
+            shape: of the input, (N, C, H, W) or (N, C).
+            images: how many the places are looked at in.
+            generator: draws the places.
+
+        Returns:
+            (places, kernel's).
+        """
+        sides = shape[2:] or (1, 1)
         height, width = (
-            side + 2 * padding for side, padding in zip(x.shape[2:], self.padding, strict=True)
+            side + 2 * padding for side, padding in zip(sides, self.padding, strict=True)
         )
         reach = [d * (k - 1) for d, k in zip(self.dilation, self.kernel, strict=True)]
         tops = torch.arange(0, height - reach[0], self.stride[0])
         lefts = torch.arange(0, width - reach[1], self.stride[1])
         corners = (tops[:, None] * width + lefts).flatten()
-        enough = -(-max(_PLACES, _PLACES_PER_WEIGHT * self.weights) // pictures)
+        enough = -(-max(_PLACES, _PLACES_PER_WEIGHT * self.weights) // images)
         some = torch.randperm(len(corners), generator=generator)[:enough].sort().values
         within = (
             torch.arange(self.kernel[0])[:, None] * self.dilation[0] * width
@@ -170,6 +173,26 @@ class _Window:
         ).flatten()
         places: Tensor = corners[some][:, None] + within
         return places
+
+    def moments(self, wanted: Tensor, found: Tensor, places: Tensor) -> Moments:
+        """Return the sums over some images.
+
+        Args:
+            wanted: what the layer reads in the float network.
+            found: what it reads behind the grids; as many images.
+            places: as `places` gives them.
+        """
+        if found.ndim == 2:
+            wanted, found = wanted[:, :, None, None], found[:, :, None, None]
+        read = self._patches(found, places)
+        missing = self._patches(wanted, places) - read
+        flipped = read.transpose(1, 2)
+        return Moments(
+            (flipped @ read).double(),
+            (missing.transpose(1, 2) @ read).double(),
+            torch.stack([read.double().sum(1), missing.double().sum(1)]),
+            read.shape[1],
+        )
 
     def _patches(self, x: Tensor, places: Tensor) -> Tensor:
         """(groups, pictures x places, in)."""

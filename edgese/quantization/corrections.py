@@ -2,17 +2,21 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor, fx
 
+from edgese.parallel import Lanes
 from edgese.quantization.canonical import set_tensor, tensor_of
-from edgese.quantization.compensation import compensated
+from edgese.quantization.compensation import FOLDS, MOST_WEIGHTS, Moments, Window, compensated
 from edgese.quantization.grids import HIGH, LOW, weight_scales
 from edgese.quantization.insertion import argument, on_grid, simulated_module
+from edgese.quantization.memory import largest_bytes
 from edgese.quantization.plan import Plan
 
 if TYPE_CHECKING:
@@ -26,6 +30,8 @@ _MANY: Final = 64
 # all; some six such are there at a time.
 _PICTURES: Final = 256
 _LARGEST_BYTES: Final = 1.5e9
+# Images that one thread takes through a layer at once; small enough for many cores to have some.
+_TOGETHER: Final = 8
 
 
 def corrected(
@@ -67,34 +73,29 @@ def corrected(
     Returns:
         The plan, with the changed scales.
     """
-    some = torch.from_numpy(pictures[:: _every(module, len(pictures))])
-    walk = _Walk(
-        module,
-        plan,
-        some,
-        spread=spread,
-        compensation=compensation,
-        seed=seed,
-        on_progress=on_progress,
-    )
-    with torch.no_grad():
-        walk.run(some)
+    with Lanes() as lanes, torch.no_grad():
+        walk = _Walk(
+            module,
+            plan,
+            pictures[:: _every(module, len(pictures))],
+            lanes,
+            spread=spread,
+            compensation=compensation,
+            seed=seed,
+        )
+        changed = walk.changed(on_progress)
     nodes = {node.name: node for node in module.graph.nodes}
-    for name, layer in walk.changed.items():
+    for name, layer in changed.items():
         _set_own(module, nodes[name], 1, layer.weight)
         _set_own(module, nodes[name], 2, layer.bias)
     module.recompile()
-    scales = {name: layer.scales for name, layer in walk.changed.items()}
+    scales = {name: layer.scales for name, layer in changed.items()}
     return dataclasses.replace(plan, weights={**plan.weights, **scales})
 
 
 def _every(module: fx.GraphModule, count: int) -> int:
     """How many pictures one must be taken of, so that the largest tensor of all fits."""
-    largest: int = max(
-        math.prod(node.meta["val"].shape[1:]) * 4
-        for node in module.graph.nodes
-        if isinstance(node.meta.get("val"), Tensor) and node.op == "call_function"
-    )
+    largest = largest_bytes(module.graph)
     return max(math.ceil(count * largest / _LARGEST_BYTES), math.ceil(count / _PICTURES))
 
 
@@ -107,98 +108,219 @@ class _Layer:
     bias: Tensor
 
 
-class _Float(fx.Interpreter):
-    """The float network, run as far as is asked for."""
+class _Strand(fx.Interpreter):
+    """A network that runs as far as is asked for, on some of the images."""
 
-    def __init__(self, module: fx.GraphModule, pictures: Tensor) -> None:
+    def __init__(self, module: fx.GraphModule, images: Tensor) -> None:
         super().__init__(module)
-        self.args_iter = iter([pictures])
+        self.args_iter = iter([images])
         self.ahead: Iterator[fx.Node] = iter(module.graph.nodes)
+        self.at: fx.Node | None = None
 
-    def until(self, name: str) -> tuple[Tensor, Tensor]:
-        """What a layer reads and gives; later ones than those asked for before."""
+    def until(self, name: str) -> Tensor:
+        """Return what a layer reads; a later one than those asked for before."""
         for node in self.ahead:
-            self.env[node] = self.run_node(node)
             if node.name == name:
-                read, given = self.env[argument(node)], self.env[node]
-            for unused in self.user_to_last_uses.get(node, []):
-                del self.env[unused]
-            if node.name == name:
-                return read, given
+                self.at = node
+                read: Tensor = self.env[argument(node)]
+                return read
+            self._keep(node, self.run_node(node))
         raise KeyError(name)
 
+    def through(self) -> Tensor:
+        """Return what the layer gives that `until` has come to, and go past it."""
+        assert self.at is not None  # noqa: S101  # the caller went there
+        given: Tensor = self.run_node(self.at)
+        self._keep(self.at, given)
+        return given
 
-class _Walk(fx.Interpreter):
-    """Runs the quantized module beside the float one and changes its layers on the way."""
+    def past(self, given: Tensor) -> None:
+        """Go past the layer that `until` has come to, which gives this instead of its own."""
+        assert self.at is not None  # noqa: S101  # the caller went there
+        self._keep(self.at, given)
+
+    def _keep(self, node: fx.Node, value: object) -> None:
+        self.env[node] = value
+        for unused in self.user_to_last_uses.get(node, []):
+            del self.env[unused]
+
+
+class _Part:
+    """Some of the images on their way through the float and the quantized network.
+
+    Attributes:
+        fold: the part of all images that `compensated` counts them to.
+    """
+
+    def __init__(
+        self, module: fx.GraphModule, simulated: fx.GraphModule, images: Tensor, fold: int
+    ) -> None:
+        self.fold = fold
+        self._floats, self._quantized = _Strand(module, images), _Strand(simulated, images)
+        self._read = self._given = images
+
+    def reach(
+        self, name: str, bounds: "_Bounds", window: Window | None, places: Sequence[Tensor]
+    ) -> "tuple[Moments | None, _Statistics]":
+        """Go to a layer.
+
+        Returns:
+            What it reads in both networks, where ``window`` says how, and what it gives in float.
+        """
+        with torch.no_grad():
+            wanted = self._floats.until(name)
+            self._read = self._quantized.until(name)
+            moments = None
+            if window is not None:
+                moments = window.moments(wanted, self._read, places[self.fold])
+            return moments, _Statistics.of(self._floats.through(), bounds)
+
+    def compute(
+        self, node: fx.Node, weight: Tensor, bias: Tensor, bounds: "_Bounds"
+    ) -> "_Statistics":
+        """Compute the layer that was reached, in the quantized network."""
+        operator: Any = node.target
+        with torch.no_grad():
+            self._given = operator(self._read, weight, bias, *node.args[3:])
+            return _Statistics.of(self._given, bounds)
+
+    def change(self, factor: Tensor, shift: Tensor) -> None:
+        """Scale and shift the channels of what was computed, and go past the layer."""
+        shape = (1, -1, *[1] * (self._given.ndim - 2))
+        with torch.no_grad():
+            self._quantized.past(self._given.mul_(factor.view(shape)).add_(shift.view(shape)))
+        del self._read, self._given
+
+
+_Bounds = tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Statistics:
+    """Of each channel over images and places: (channels,), as doubles.
+
+    Attributes:
+        squares: sum of the squared differences from the mean.
+    """
+
+    count: int
+    mean: Tensor
+    squares: Tensor
+
+    @classmethod
+    def of(cls, value: Tensor, bounds: _Bounds) -> "_Statistics":
+        """Return those of a tensor (N, C, ...), clamped."""
+        flat = value.clamp(*bounds).transpose(0, 1).flatten(1)
+        variance, mean = torch.var_mean(flat, dim=1, correction=0)
+        return cls(flat.shape[1], mean.double(), variance.double() * flat.shape[1])
+
+    @classmethod
+    def over(cls, parts: "Sequence[_Statistics]") -> "_Statistics":
+        """Return those of all parts together."""
+        count = sum(part.count for part in parts)
+        mean = torch.stack([part.mean * part.count for part in parts]).sum(0) / count
+        between = [part.count * (part.mean - mean).square() for part in parts]
+        within = [part.squares for part in parts]
+        return cls(count, mean, torch.stack([*within, *between]).sum(0))
+
+    def deviation(self) -> Tensor:
+        """Return the standard deviation."""
+        return (self.squares / self.count).sqrt()
+
+
+class _Walk:
+    """Takes the images through the quantized and the float network, and changes layers on the way.
+
+    The images go in parts, so that what each part computes does not depend on the cores, and what
+    is summed over all is summed in the order of the parts.
+    """
 
     def __init__(
         self,
         module: fx.GraphModule,
         plan: Plan,
-        pictures: Tensor,
+        images: "NDArray[np.float32]",
+        lanes: Lanes,
         *,
         spread: bool,
         compensation: bool,
         seed: int,
-        on_progress: Callable[[float], None],
     ) -> None:
-        super().__init__(simulated_module(module, plan))
-        self.floats = _Float(module, pictures)
-        self.layers = {node.name: node for node in module.graph.nodes if node.name in plan.weights}
-        self.own, self.plan = module, plan
+        simulated = simulated_module(module, plan)
+        self.folds = [images[fold::FOLDS] for fold in range(min(FOLDS, len(images)))]
+        self.parts = [
+            _Part(
+                module, simulated, torch.from_numpy(fold[start : start + _TOGETHER]).clone(), index
+            )
+            for index, fold in enumerate(self.folds)
+            for start in range(0, len(fold), _TOGETHER)
+        ]
+        self.images = len(images)
+        self.module, self.plan, self.lanes = module, plan, lanes
         self.behind = plan.grid_behind()
-        self.many = len(pictures) >= _MANY
         self.spread, self.compensation = spread, compensation
         self.generator = torch.Generator().manual_seed(seed)
-        self.changed: dict[str, _Layer] = {}
-        self.on_progress = on_progress
-        self.walked = 0
 
-    def run_node(self, n: fx.Node) -> object:
-        node = self.layers.get(n.name)
-        if node is None:
-            return super().run_node(n)
-        wanted_input, wanted = self.floats.until(n.name)
-        self.walked += 1
-        self.on_progress(self.walked / len(self.layers))
-        if not (self.many or _has_places(node)):
-            return super().run_node(n)
-        found_input = self.env[argument(n)]
-        layer, given = self._changed(node, wanted_input, wanted, found_input)
-        self.changed[n.name] = layer
-        return given
+    def changed(self, on_progress: Callable[[float], None]) -> dict[str, _Layer]:
+        """Return what each layer that can be changed is changed to."""
+        many = self.images >= _MANY
+        layers = [
+            node
+            for node in self.module.graph.nodes
+            if node.name in self.plan.weights and (many or _has_places(node))
+        ]
+        changed = {}
+        for index, node in enumerate(layers):
+            on_progress((index + 1) / len(layers))
+            changed[node.name] = self._changed(node)
+        return changed
 
-    def _changed(
-        self, node: fx.Node, wanted_input: Tensor, wanted: Tensor, found_input: Tensor
-    ) -> tuple[_Layer, Tensor]:
-        value, scales = tensor_of(self.own, node.args[1]), self.plan.weights[node.name]
+    def _changed(self, node: fx.Node) -> _Layer:
+        value, scales = tensor_of(self.module, node.args[1]), self.plan.weights[node.name]
         bias = node.args[2] if len(node.args) > 2 else None
-        start = torch.zeros(len(value)) if bias is None else tensor_of(self.own, bias)
-        if self.compensation:
-            new = compensated(node, value, wanted_input, found_input, self.generator)
+        start = torch.zeros(len(value)) if bias is None else tensor_of(self.module, bias)
+        bounds = self._bounds(node)
+        window, places = None, list[Tensor]()
+        if self.compensation and value[0].numel() <= MOST_WEIGHTS:
+            window = Window(node, value)
+            shape = argument(node).meta["val"].shape
+            places = [window.places(shape, self.images, self.generator) for _ in self.folds]
+        moments, floats = zip(
+            *self.lanes.map(lambda part: part.reach(node.name, bounds, window, places), self.parts),
+            strict=True,
+        )
+        if window is not None:
+            new = compensated(window, value, self._by_fold(moments), self.images, self.lanes)
             if new is not value:
                 value, scales = new, weight_scales(new.numpy())
-        given = node.target(  # type: ignore[operator]  # a call's target is a function
-            found_input, on_grid(value, scales), start, *node.args[3:]
+        weight = on_grid(value, scales)
+        found = list(
+            self.lanes.map(lambda part: part.compute(node, weight, start, bounds), self.parts)
         )
-        low, high = self._bounds(node)
-        target_mean, target_deviation = _statistics(wanted, low, high)
-        mean, deviation = _statistics(given, low, high)
-        factor = torch.ones_like(mean)
+        wanted, given = _Statistics.over(floats), _Statistics.over(found)
+        factor = torch.ones_like(given.mean)
         if self.spread and _has_places(node):
-            ratio = target_deviation / deviation.clamp_min(1e-12)
+            ratio = wanted.deviation() / given.deviation().clamp_min(1e-12)
             usable = (ratio < _LARGEST_FACTOR) & (ratio > 1 / _LARGEST_FACTOR)
             factor = torch.where(usable, ratio, factor)
-        factor, shift = factor.float(), (target_mean - mean * factor).float()
-        layer = _Layer(
+        factor, shift = factor.float(), (wanted.mean - given.mean * factor).float()
+        for _ in self.lanes.map(lambda part: part.change(factor, shift), self.parts):
+            pass
+        return _Layer(
             weight=value * factor.view(-1, *[1] * (value.ndim - 1)),
             scales=(scales * factor.numpy()).astype(np.float32),
             bias=start * factor + shift,
         )
-        shape = (1, -1, *[1] * (given.ndim - 2))
-        return layer, given.mul_(factor.view(shape)).add_(shift.view(shape))
 
-    def _bounds(self, node: fx.Node) -> tuple[float, float]:
+    def _by_fold(self, moments: Sequence[Moments]) -> list[Moments]:
+        return [
+            reduce(
+                add, (m for m, part in zip(moments, self.parts, strict=True) if part.fold == fold)
+            )
+            for fold in range(len(self.folds))
+        ]
+
+    def _bounds(self, node: fx.Node) -> _Bounds:
         """What the grid behind a layer, or behind the clamp that follows it, can hold."""
         end = node if node.name in self.behind else next(iter(node.users))
         grid = self.behind[end.name]
@@ -208,13 +330,6 @@ class _Walk(fx.Interpreter):
 def _has_places(node: fx.Node) -> bool:
     shape: tuple[int, ...] = node.meta["val"].shape
     return math.prod(shape[2:]) > 1
-
-
-def _statistics(value: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel over pictures and places, (channels,) each."""
-    flat = value.clamp(low, high).transpose(0, 1).flatten(1)
-    deviation, mean = torch.std_mean(flat, dim=1, correction=0)
-    return mean.double(), deviation.double()
 
 
 def _set_own(module: fx.GraphModule, node: fx.Node, index: int, value: Tensor) -> None:

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor, fx
 
+from edgese.parallel import Lanes, batches
 from edgese.quantization.canonical import set_tensor, tensor_of
 from edgese.quantization.layout import Layout
+from edgese.quantization.memory import running_mb
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,20 +84,31 @@ def _largest(
     module: fx.GraphModule, wanted: set[str], pictures: "NDArray[np.float32]", batch: int
 ) -> dict[str, Tensor]:
     """The largest magnitude of each channel behind the wanted nodes."""
-    found: dict[str, Tensor] = {}
 
     class Watching(fx.Interpreter):
+        def __init__(self) -> None:
+            super().__init__(module)
+            self.found: dict[str, Tensor] = {}
+
         def run_node(self, n: fx.Node) -> object:
             result = super().run_node(n)
             if n.name in wanted and isinstance(result, Tensor):
-                now = result.abs().amax(dim=(0, 2, 3))
-                found[n.name] = torch.maximum(found[n.name], now) if n.name in found else now
+                self.found[n.name] = result.abs().amax(dim=(0, 2, 3))
             return result
 
-    watching = Watching(module)
-    with torch.no_grad():
-        for start in range(0, len(pictures), batch):
-            watching.run(torch.from_numpy(pictures[start : start + batch]))
+    def watched(part: Tensor) -> dict[str, Tensor]:
+        watching = Watching()
+        with torch.no_grad():
+            watching.run(part)
+        return watching.found
+
+    found: dict[str, Tensor] = {}
+    with Lanes(running_mb(module.graph, batch)) as lanes:
+        for now in lanes.map(watched, batches(pictures, batch)):
+            found |= {
+                name: torch.maximum(found.get(name, largest), largest)
+                for name, largest in now.items()
+            }
     return found
 
 

@@ -5,6 +5,7 @@ takes; their values lie on the grid already, so that whoever folds them finds th
 """
 
 import copy
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
@@ -87,15 +88,15 @@ def inserted(module: fx.GraphModule, plan: Plan, writer: Writer) -> fx.GraphModu
         constant = nodes[name]
         codes = (tensor_of(module, constant) / grid.scale).round().clamp(-WEIGHT_HIGH, WEIGHT_HIGH)
         set_tensor(module, str(constant.target), codes * grid.scale)
-        _put_behind(module, constant, set(constant.users), writer, (name, grid))
+        _put_behind(module, constant, list(constant.users), writer, (name, grid))
     point_of = plan.layout.point_of()
     _requantize_shared(module, plan, behind, writer)
     floats = set(plan.layout.floats)
     for name, grid in behind.items():
         node = nodes[name]
-        readers = set(node.users)
+        readers = list(node.users)
         if name in floats:
-            readers = {user for user in readers if user.name not in floats and user.op != "output"}
+            readers = [user for user in readers if user.name not in floats and user.op != "output"]
         _put_behind(module, node, readers, writer, (point_of[name].name, grid))
     for name in plan.layout.clamps:
         clamp = nodes[name]
@@ -201,7 +202,7 @@ def _requantize_shared(
 def _put_behind(
     module: fx.GraphModule,
     node: fx.Node,
-    readers: set[fx.Node],
+    readers: Sequence[fx.Node],
     writer: Writer,
     named: tuple[str, Grid],
 ) -> None:

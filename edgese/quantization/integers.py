@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+from edgese.parallel import outputs
 from edgese.quantization.grids import HIGH, LOW, SIGMOID
+from edgese.quantization.memory import running_mb
 from edgese.records.artifact import Grid
 from edgese.targets.nodes import (
     DEQUANTIZE,
@@ -50,20 +52,23 @@ def integer_outputs(
         pictures: (count, 3, H, W), for any count.
         batch: of the program.
     """
-    integers = _Integers(program.module(check_guards=False))
-    rows = []
-    with torch.inference_mode():
-        for start in range(0, len(pictures), batch):
-            part = pictures[start : start + batch]
-            filled = np.resize(part, (batch, *part.shape[1:]))
-            rows.append(integers.run(torch.from_numpy(filled)).numpy()[: len(part)])
-    return np.concatenate(rows)
+    module = program.module(check_guards=False)
+    # The same for every batch: whoever computes it first leaves it to the others.
+    weights: dict[fx.Node, Any] = {}
+
+    def run(part: Tensor) -> Tensor:
+        given: Tensor = _Integers(module, weights).run(part)
+        return given
+
+    # Integers are held as doubles while they are computed.
+    memory_mb = 2 * running_mb(program.graph, batch)
+    return outputs(run, pictures, batch, memory_mb=memory_mb)
 
 
 class _Integers(fx.Interpreter):
     """Runs a program; an integer operator waits for the node that puts it on its grid."""
 
-    def __init__(self, module: fx.GraphModule) -> None:
+    def __init__(self, module: fx.GraphModule, weights: "dict[fx.Node, Any]") -> None:
         # What an operator reads is read when its result is put on a grid, after others' last use.
         super().__init__(module, garbage_collect_values=False)
         computed = computed_nodes(module.graph)
@@ -72,7 +77,7 @@ class _Integers(fx.Interpreter):
             for node in computed
             if str(node.target) in _OPERATORS and integer_grid(node, computed) is not None
         }
-        self._weights: dict[fx.Node, Any] = {}
+        self._weights = weights
 
     def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401  # as the base class has it
         if n in self._waiting or (

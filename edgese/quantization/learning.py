@@ -5,9 +5,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgese.parallel import outputs
 from edgese.quantization.canonical import canonical
 from edgese.quantization.features import Features
-from edgese.quantization.ptq import BATCH, Quantized, Stage, finished, outputs
+from edgese.quantization.memory import running_mb
+from edgese.quantization.ptq import BATCH, Quantized, Stage, finished
 from edgese.quantization.qat import LearntGrids, student
 from edgese.records.training import Advance, TrainingRecipe
 from edgese.training.loop import TrainingData, fit
@@ -49,7 +51,7 @@ def learnt(
     teacher = canonical(program)
     (source,) = teacher.graph.find_nodes(op="placeholder")
     shape = tuple(int(size) for size in source.meta["val"].shape)
-    reference = outputs(teacher, pictures, BATCH)
+    reference = outputs(teacher, pictures, BATCH, memory_mb=running_mb(teacher.graph, BATCH))
     learning = student(made.module, made.plan)
     distillation = recipe.distillation
     followed = None

@@ -9,13 +9,16 @@ import torch
 from torch import fx
 
 from edgese.evaluation.scoring import mean_kl
+from edgese.parallel import one_thread, outputs
 from edgese.quantization.calibration import observe
 from edgese.quantization.canonical import canonical
 from edgese.quantization.corrections import corrected
 from edgese.quantization.equalization import equalized
+from edgese.quantization.fingerprint import integers_sha256
 from edgese.quantization.harmony import harmonized, roomy
 from edgese.quantization.insertion import quantized_program, simulated_module, weights_only
 from edgese.quantization.layout import layout
+from edgese.quantization.memory import running_mb
 from edgese.quantization.plan import Plan, planned
 from edgese.records.artifact import Recipe
 from edgese.records.quantization import Fidelity
@@ -56,7 +59,13 @@ class Quantized:
     collapse: str
     diverged: str = ""
 
+    @property
+    def integers(self) -> str:
+        """The hash of the program's integers, scales and zero points."""
+        return integers_sha256(self.program)
 
+
+@one_thread()
 def quantized(
     program: "ExportedProgram",
     recipe: Recipe,
@@ -81,7 +90,7 @@ def quantized(
     module = canonical(program)
     shape = _input_shape(module)
     batch = shape[0] if _fixes_batch(module) else BATCH
-    reference = outputs(module, pictures, batch)
+    reference = outputs(module, pictures, batch, memory_mb=running_mb(module.graph, batch))
     where = layout(module, how.keep_float)
     if how.equalization:
         on_stage("equalize", 0.0)
@@ -98,7 +107,12 @@ def quantized(
     plan = planned(module, where, histograms, how)
     if recipe.precision == "int8_weights":
         made = weights_only(module, plan, shape)
-        found = outputs(made.module(check_guards=False), pictures, shape[0])
+        found = outputs(
+            made.module(check_guards=False),
+            pictures,
+            shape[0],
+            memory_mb=running_mb(module.graph, shape[0]),
+        )
         return Quantized(
             module=module,
             plan=plan,
@@ -120,6 +134,7 @@ def quantized(
     return finished(module, plan, shape, pictures, reference, on_stage)
 
 
+@one_thread()
 def finished(
     module: fx.GraphModule,
     plan: Plan,
@@ -139,7 +154,12 @@ def finished(
     on_stage("compare with float", 0.0)
     plan = roomy(module, harmonized(module, plan))
     batch = shape[0] if _fixes_batch(module) else BATCH
-    found = outputs(simulated_module(module, plan), pictures, batch)
+    found = outputs(
+        simulated_module(module, plan),
+        pictures,
+        batch,
+        memory_mb=running_mb(module.graph, batch),
+    )
     on_stage("export the quantized program", 0.0)
     return Quantized(
         module=module,
@@ -148,19 +168,6 @@ def finished(
         fidelity=fidelity(found, reference),
         collapse=collapse(found, reference),
     )
-
-
-def outputs(
-    module: torch.nn.Module, pictures: "NDArray[np.float32]", batch: int
-) -> "NDArray[np.float32]":
-    """What a module gives, a batch at a time: (count, classes)."""
-    rows = []
-    with torch.no_grad():
-        for start in range(0, len(pictures), batch):
-            part = pictures[start : start + batch]
-            filled = np.resize(part, (batch, *part.shape[1:]))
-            rows.append(module(torch.from_numpy(filled)).numpy()[: len(part)])
-    return np.concatenate(rows)
 
 
 def fidelity(found: "NDArray[np.float32]", reference: "NDArray[np.float32]") -> Fidelity:

@@ -285,6 +285,8 @@ class ConversionOutcome(Record, frozen=True):
         manifest: path of the manifest; "" where it failed.
         seconds: wall time of this target, verification included.
         peak_memory_mb: largest resident memory of its worker process, in MiB; 0 where cached.
+        integers: of an integer recipe: hash of the integers that all targets' artifacts of the
+            program hold, see `edgese.records.quantization.Quantization`.
         collapse: of an integer recipe: why the artifact must not be shipped, as far as the
             calibration pictures tell; "" where they show no collapse.
         error: what went wrong, with its remedy in ``hint``.
@@ -302,6 +304,7 @@ class ConversionOutcome(Record, frozen=True):
     parity: Parity | None = None
     partitions: int = 0
     outside_operators: int = 0
+    integers: str = ""
     collapse: str = ""
     error: str = ""
     hint: str = ""

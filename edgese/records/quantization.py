@@ -87,6 +87,9 @@ class Quantization(Record, frozen=True):
     """What made an integer program what it is, beside its recipe.
 
     Attributes:
+        integers: hash of the integers of weights and biases, and of all scales and zero points;
+            artifacts with the same one hold the same integers, whatever their runtimes. "" in a
+            manifest from before it was there.
         collapse: why the program must not be shipped, as far as the calibration pictures tell; ""
             where they show no collapse.
         learnt_from: the pictures of a quantization-aware training; None where there was none.
@@ -94,6 +97,7 @@ class Quantization(Record, frozen=True):
 
     calibration: Calibration
     fidelity: Fidelity
+    integers: str = ""
     collapse: str = ""
     learnt_from: PicturesInfo | None = None
 
@@ -132,7 +136,7 @@ class QuantizedProgram(Record, frozen=True):
         program: path of the stored program, a .program file.
         manifest: path of its manifest.
         calibrated_on: how many pictures its grids were found with.
-        collapse: as in `Quantization`.
+        integers, collapse: as in `Quantization`.
         layers: what each layer costs alone, the costliest first; empty where nobody asked.
     """
 
@@ -143,5 +147,6 @@ class QuantizedProgram(Record, frozen=True):
     size_bytes: int
     calibrated_on: int
     fidelity: Fidelity
+    integers: str
     collapse: str = ""
     layers: tuple[LayerCost, ...] = ()

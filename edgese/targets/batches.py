@@ -1,10 +1,10 @@
 """Any number of pictures through an artifact whose batch is fixed."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgese.errors import InputError
+from edgese.parallel import Lanes
 from edgese.protocols import Predictor
 from edgese.records.artifact import Grid
 
@@ -57,25 +57,19 @@ def checked(run: Predictor, picture_shape: tuple[int, ...]) -> Predictor:
 
 
 def dealt(compute: Predictor, threads: int) -> Predictor:
-    """Deals pictures out to threads that compute alone, with PyTorch.
+    """Deals images out to threads that compute alone, with PyTorch.
 
     Sharing each operator among them instead, as torch does, makes them wait for each other actively
     at every operator, which on a machine with other work to do is many times slower.
+
+    Each image is computed by itself, so that neither the threads nor the other images change a
+    number.
     """
     import numpy as np
-    import torch
-
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="edgese-pytorch")
 
     def predict(pictures: "NDArray[np.float32]") -> "NDArray[np.float32]":
-        # New threads take the number of threads that torch has globally, which is restored.
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            parts = np.array_split(pictures, min(threads, len(pictures)))
-            return np.concatenate(list(pool.map(compute, parts)))
-        finally:
-            torch.set_num_threads(before)
+        with Lanes(count=threads) as lanes:
+            return np.concatenate(list(lanes.map(compute, np.split(pictures, len(pictures)))))
 
     return predict
 

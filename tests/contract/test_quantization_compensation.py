@@ -10,9 +10,10 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
+from edgese.parallel import Lanes  # noqa: E402
 from edgese.quantization.calibration import observe  # noqa: E402
 from edgese.quantization.canonical import canonical  # noqa: E402
-from edgese.quantization.compensation import compensated  # noqa: E402
+from edgese.quantization.compensation import FOLDS, Window, compensated  # noqa: E402
 from edgese.quantization.corrections import corrected  # noqa: E402
 from edgese.quantization.insertion import simulated_module  # noqa: E402
 from edgese.quantization.layout import layout  # noqa: E402
@@ -37,6 +38,21 @@ def seen(count, shape, seed):
     signals = torch.randn(count, channels // 4, *places, generator=generator)
     wanted = signals.repeat_interleave(4, dim=1)
     return wanted, wanted + 0.5 * torch.randn(wanted.shape, generator=generator)
+
+
+def weight_for(node, weight, wanted, found, generator):
+    """The compensated weight of a layer, all images at once."""
+    window = Window(node, weight)
+    folds = [
+        window.moments(
+            wanted[part::FOLDS],
+            found[part::FOLDS],
+            window.places(found.shape, len(found), generator),
+        )
+        for part in range(min(FOLDS, len(found)))
+    ]
+    with Lanes() as lanes:
+        return compensated(window, weight, folds, len(found), lanes)
 
 
 def lost(module, weight, wanted, found):
@@ -64,7 +80,7 @@ def test_errors_cancel_on_pictures_that_were_not_looked_at(kind):
     module = make()
     weight = module.weight.data
     node = layer(module, shape)
-    new = compensated(node, weight, *seen(200, shape, 1), torch.Generator().manual_seed(0))
+    new = weight_for(node, weight, *seen(200, shape, 1), torch.Generator().manual_seed(0))
     assert new.shape == weight.shape
     fresh = seen(200, shape, 2)
     # Four channels carry each signal, so that a quarter of the errors' power is what must be left.
@@ -78,7 +94,7 @@ def test_a_depthwise_layer_averages_over_the_places_that_it_sees():
     wanted = torch.randn(64, 8, 1, 1, generator=generator).expand(-1, -1, 6, 6)
     found = wanted + 0.5 * torch.randn(wanted.shape, generator=generator)
     node = layer(module, (8, 6, 6))
-    new = compensated(node, module.weight.data, wanted, found, generator)
+    new = weight_for(node, module.weight.data, wanted, found, generator)
     assert lost(module, new, wanted, found) < 0.8 * lost(module, module.weight.data, wanted, found)
 
 
@@ -88,12 +104,12 @@ def test_nothing_changes_where_nothing_is_lost_or_nothing_can_be_told():
     node = layer(module, (16, 4, 4))
     wanted, found = seen(32, (16, 4, 4), 1)
     generator = torch.Generator()
-    assert compensated(node, weight, wanted, wanted, generator) is weight
-    assert compensated(node, weight, wanted[:1], found[:1], generator) is weight
+    assert weight_for(node, weight, wanted, wanted, generator) is weight
+    assert weight_for(node, weight, wanted[:1], found[:1], generator) is weight
     # An error of one picture that no other has: what helps it does harm to the others.
     single = wanted.clone()
     single[0] = -single[0]
-    assert compensated(node, weight, wanted, single, generator) is weight
+    assert weight_for(node, weight, wanted, single, generator) is weight
 
 
 def test_a_silent_channel_is_no_trouble():
@@ -102,10 +118,10 @@ def test_a_silent_channel_is_no_trouble():
     wanted, found = (tensor.clone() for tensor in seen(32, (16, 4, 4), 1))
     for tensor in (wanted, found):
         tensor[:, :15] = 0
-    new = compensated(node, module.weight.data, wanted, found, torch.Generator())
+    new = weight_for(node, module.weight.data, wanted, found, torch.Generator())
     assert torch.isfinite(new).all()
     zeros = torch.zeros_like(wanted)
-    assert compensated(node, module.weight.data, wanted, zeros, torch.Generator()) is not None
+    assert weight_for(node, module.weight.data, wanted, zeros, torch.Generator()) is not None
 
 
 class Wide(nn.Module):

@@ -1,0 +1,160 @@
+"""Runs torch so that its numbers do not depend on how many cores there are.
+
+Torch divides each operator among its threads, and where a sum is divided, its rounding depends on
+their number; so does the kernel that oneDNN chooses. Here one thread computes each piece of work,
+several pieces run at once, and their results come in the order of the pieces. The number of lanes
+then decides how long it takes, and nothing else.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Final, Self, TypeVar
+
+from edgese import machine
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Pieces that wait for a lane beside those that run: a lane that is done finds the next at once.
+_WAITING: Final = 2
+
+
+def in_order(
+    executor: Executor,
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    waiting: int,
+) -> Generator[Result]:
+    """Yield ``work`` of each item, in order, while the executor computes later ones.
+
+    Args:
+        waiting: results that are begun or done and not yet taken, at most; it bounds memory.
+
+    Raises:
+        Whatever ``work`` raises, at that item's turn. What is not begun by then is not begun.
+    """
+    queue: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            if len(queue) >= waiting:
+                yield queue.popleft().result()
+            queue.append(executor.submit(work, item))
+        while queue:
+            yield queue.popleft().result()
+    finally:
+        for future in queue:
+            future.cancel()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute with one thread meanwhile, in the thread that calls."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class Lanes:
+    """Threads that each compute one piece of work at a time, with one thread of torch; a context.
+
+    The thread that calls computes with one thread of torch meanwhile, too.
+
+    Args:
+        memory_mb: what one piece takes while it is computed, in MiB; it bounds the number of lanes.
+        count: the most lanes; None for the cores that this process may use.
+    """
+
+    def __init__(self, memory_mb: float = 0.0, count: int | None = None) -> None:
+        self.count = count or machine.cores()
+        if memory_mb:
+            self.count = max(1, min(self.count, int(machine.available_memory_mb() / memory_mb)))
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(one_thread())
+        if self.count > 1:
+            self._pool = ThreadPoolExecutor(
+                self.count, thread_name_prefix="edgese-lane", initializer=_compute_alone
+            )
+            self._stack.callback(self._pool.shutdown, cancel_futures=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield ``work`` of each item, in order.
+
+        Modes of torch such as `torch.no_grad` hold for the thread that sets them: ``work`` sets its
+        own.
+        """
+        if self.count == 1:
+            return map(work, items)
+        return in_order(self._pool, work, items, waiting=self.count * _WAITING)
+
+
+def batches(images: "NDArray[np.float32]", batch: int) -> "Iterator[Tensor]":
+    """Yield the images a batch at a time, (batch, 3, H, W); the first ones fill up the last batch.
+
+    Args:
+        images: (count, 3, H, W).
+    """
+    import numpy as np
+    import torch
+
+    for start in range(0, len(images), batch):
+        part = images[start : start + batch]
+        missing = np.resize(images, (batch - len(part), *images.shape[1:]))
+        # A copy: numpy's memory begins anywhere, and some kernels sum in another order then.
+        yield torch.from_numpy(np.concatenate([part, missing])).clone()
+
+
+def outputs(
+    run: "Callable[[Tensor], Tensor]",
+    images: "NDArray[np.float32]",
+    batch: int,
+    *,
+    memory_mb: float = 0.0,
+    lanes: int | None = None,
+) -> "NDArray[np.float32]":
+    """Return what ``run`` gives for all images, (count, classes), computed a batch at a time.
+
+    Args:
+        run: (batch, 3, H, W) to (batch, classes); it is called by several threads at once, in
+            inference mode.
+        images: (count, 3, H, W), for any count.
+        memory_mb: as in `Lanes`.
+        lanes: the most; 1 for a ``run`` that only one thread at a time may call.
+    """
+    import numpy as np
+    import torch
+
+    def computed(part: "Tensor") -> "NDArray[np.float32]":
+        with torch.inference_mode():
+            given: NDArray[np.float32] = run(part).float().numpy()
+        return given
+
+    with Lanes(memory_mb, lanes) as open_lanes:
+        rows = list(open_lanes.map(computed, batches(images, batch)))
+    return np.concatenate(rows)[: len(images)]
+
+
+def _compute_alone() -> None:
+    import torch
+
+    # A new thread takes torch's own number only with torch's first parallel loop: oneDNN, which
+    # asks OpenMP, may come before.
+    torch.set_num_threads(1)
