@@ -83,7 +83,7 @@ def exported(network: "nn.Module", name: str, shape: tuple[int, ...]) -> "Export
         return torch.export.export(folded(network), (torch.zeros(shape),))
     except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
         raise ConversionError(
-            f"torch.export cannot export {name}: {_first_line(error)}",
+            f"torch.export cannot export {name}: {first_line(error)}",
             hint="Its forward must be free of branches on values; "
             "torch.export.export(module, (example,)) shows where it is not.",
         ) from error
@@ -137,6 +137,7 @@ def torch_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of an exception's message, or its type where it has none."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from edgese import store
 from edgese.conversion.cache import PROGRAM, REFERENCE
-from edgese.conversion.export import exported, torch_threads
+from edgese.conversion.export import exported, first_line, torch_threads
 from edgese.conversion.stored import StoredProgram
 from edgese.errors import InputError
+from edgese.program.building import REFUSALS
 from edgese.program.storage import read_program
 from edgese.program.storage import write_program as save_program
 from edgese.quantization.pictures import CalibrationSet, read
@@ -141,7 +142,7 @@ def stored_program(
     """Puts a stored program and its reference into ``folder``.
 
     Raises:
-        InputError: the program's file is no program.
+        InputError: the file is no program, or no quantized one.
         OutputError: the folder cannot be written, or the disk is full.
     """
     with store.writing(folder), torch_threads(threads):
@@ -154,15 +155,21 @@ def stored_program(
                 f"{stored.path} takes {input_shape(program)}, and its manifest says {expected}.",
                 hint="It is not the program that the manifest was written for; quantize it again.",
             )
-        return write_program(
-            program,
-            manifest.model,
-            batch=manifest.batch,
-            pictures=pictures,
-            weights=manifest.weights,
-            quantization=manifest.quantization,
-            folder=folder,
-        )
+        try:
+            return write_program(
+                program,
+                manifest.model,
+                batch=manifest.batch,
+                pictures=pictures,
+                weights=manifest.weights,
+                quantization=manifest.quantization,
+                folder=folder,
+            )
+        except REFUSALS as error:
+            raise InputError(
+                f"{stored.path} is no quantized program: {first_line(error)}",
+                hint="It is damaged, or was not written by `edgese quantize`; quantize it again.",
+            ) from error
 
 
 def write_program(
