@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch.export.graph_signature import InputSpec, OutputSpec
 
 # A value of more bytes is no image's; it is refused before anything is computed.
-LARGEST_BYTES: Final = 2**36
+LARGEST_BYTES: Final = 2**34
 # What torch raises where an operator does not go with its arguments.
 REFUSALS: Final = (
     RuntimeError,
