@@ -6,8 +6,8 @@ The place is ``$EDGESE_CACHE_DIR``, or the user's cache folder::
     programs/<key>/exported.program, reference.npz and program.json
     work/<key>/         a conversion that runs now, and its lock
 
-Nothing served from here is trusted: its hash is checked first, and an entry that fails is removed
-and made again.
+What is served has the hash that its record says, and an entry that has not is removed and made
+again. That finds damage, and not who wrote an entry: reading one executes nothing in any case.
 """
 
 import os

@@ -10,6 +10,7 @@ from edgese.conversion.cache import PROGRAM, REFERENCE
 from edgese.conversion.export import exported
 from edgese.conversion.stored import StoredProgram
 from edgese.errors import ConversionError, InputError, stage
+from edgese.program.building import REFUSALS
 from edgese.program.storage import read_program
 from edgese.program.storage import write_program as save_program
 from edgese.quantization.pictures import CalibrationSet, read
@@ -145,7 +146,7 @@ def stored_program(
     """Puts a stored program and its reference into ``folder``.
 
     Raises:
-        InputError: the program's file is no program.
+        InputError: the file is no program, or no quantized one.
         OutputError: the folder cannot be written, or the disk is full.
     """
     with store.writing(folder):
@@ -158,15 +159,20 @@ def stored_program(
                 f"{stored.path} takes {input_shape(program)}, and its manifest says {expected}.",
                 hint="It is not the program that the manifest was written for; quantize it again.",
             )
-        return write_program(
-            program,
-            manifest.model,
-            batch=manifest.batch,
-            pictures=pictures,
-            weights=manifest.weights,
-            quantization=manifest.quantization,
-            folder=folder,
-        )
+        with stage(
+            f"run {stored.path} as a quantized program",
+            hint="It is damaged, or was not written by `edgese quantize`; quantize it again.",
+            also=REFUSALS,
+        ):
+            return write_program(
+                program,
+                manifest.model,
+                batch=manifest.batch,
+                pictures=pictures,
+                weights=manifest.weights,
+                quantization=manifest.quantization,
+                folder=folder,
+            )
 
 
 def write_program(

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from torch.export.graph_signature import InputSpec, OutputSpec
 
 # A value of more bytes is no image's; it is refused before anything is computed.
-LARGEST_BYTES: Final = 2**36
+LARGEST_BYTES: Final = 2**34
 # What torch raises where an operator does not go with its arguments.
-_REFUSALS: Final = (
+REFUSALS: Final = (
     RuntimeError,
     TypeError,
     ValueError,
@@ -406,7 +406,7 @@ class _Builder:
         operator: Any = node.target
         try:
             return operator(*given, **named)
-        except _REFUSALS as error:
+        except REFUSALS as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise self._fault(f"{step.name} is no {step.operator}: {lines[0][:300]}") from error
 
@@ -487,5 +487,5 @@ class _Builder:
                 constants=self._constants,
                 verifiers=[verifier],
             )
-        except _REFUSALS as error:
+        except REFUSALS as error:
             raise self._fault(str(error).strip().partition("\n")[0][:300]) from error

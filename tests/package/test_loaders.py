@@ -3,6 +3,7 @@
 import ast
 import re
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -84,6 +85,7 @@ def references(text):
     return found
 
 
+@cache
 def all_references():
     return {
         path.relative_to(PACKAGE).as_posix(): references(path.read_text())
