@@ -115,7 +115,9 @@ def convert(
 
     Each artifact is reloaded in its own runtime on this host and compared with PyTorch on real
     pictures; one that does not compute the same is not kept. A manifest stands beside each. A
-    target that fails does not take the others down; the exit code then is its own.
+    target that fails does not take the others down; the exit code then is its own. Integer
+    artifacts whose answers are not the float network's any more are kept, reported as COLLAPSED,
+    and end with exit code 6.
     """
     from edgese.cli import ui
     from edgese.conversion import api

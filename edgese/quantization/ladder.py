@@ -20,6 +20,7 @@ from edgese.errors import ConfigError, ConversionError
 from edgese.evaluation.api import evaluate
 from edgese.evaluation.comparison import agreement
 from edgese.measure.api import profile
+from edgese.measure.plan import FEWEST_LAUNCHES
 from edgese.models.weights import UNTRAINED
 from edgese.protocols import Progress
 from edgese.quantization.api import learnt_from, quantize
@@ -38,7 +39,6 @@ MIXED: Final = "int8-mixed"
 SLOWEST: Final = 1.15
 # How many modules are kept in float: where more are at fault, training is the better way.
 _KEPT: Final = 3
-_LAUNCHES: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +208,7 @@ def climb(
             # What is compared takes turns, since a host is now faster and now slower.
             beside = [rungs[0].artifact] if layers else []
             these = [Path(p) for p in (row.artifact, *beside)]
-            timed = profile(these, threads=1, launches=_LAUNCHES)
+            timed = profile(these, threads=1, launches=FEWEST_LAUNCHES)
             ms, *plain_ms = (p.latency.p50_ms for p in timed.profiles)
             slow = any(ms > SLOWEST * plain for plain in plain_ms)
         rung = Rung(
