@@ -292,10 +292,10 @@ def simulate(calls: int, seed: int) -> bool:
     """
     began = time.time()
     rows = []
+    print(*table([]), sep="\n")
     for world in WORLDS:
         rows.append(row_of(world, [4 * calls, calls, calls], calls, seed))
-        print(f"{time.time() - began:4.0f} s  {world.name}", file=sys.stderr, flush=True)
-    print("\n".join(table(rows)))
+        print([*table(rows[-1:])][-1], flush=True)
     worst = max((row.wrong(place), place, row) for row in rows for place in range(len(CELLS)))
     share, place, row = worst
     off = uncertainty(share, row.calls[place])
