@@ -230,6 +230,18 @@ def test_launches_that_are_equal_give_no_certainty(count):
     assert interval.high / interval.low > 1.0005
 
 
+@pytest.mark.parametrize("count", [3, 6, 12])
+def test_strict_levels_are_kept_too_as_twenty_limits_need_them(count):
+    """Trimmed means with Yuen's degrees of freedom had one and a half times as many."""
+    rng = random.Random(5)
+    times = 20_000
+    beyond = sum(
+        over_launches([math.exp(rng.gauss(0, 0.02)) for _ in range(count)]).p_value(1.0) <= 0.01
+        for _ in range(times)
+    )
+    assert beyond / times <= rate(0.01, times)
+
+
 def test_a_run_is_no_surer_than_runs_are_and_no_surer_than_its_own_launches():
     calm, upset = (over_launches([10 * f for f in fs]) for fs in ((1, 1.01), (1, 1.5)))
     assert as_uncertain_as(calm, 0.05, 19).error == 0.05
@@ -304,7 +316,7 @@ def unclear_and_not():
     for world in WORLDS.values():
         for better in (-0.5, -0.2, 0.0, 0.2, 0.5):
             truth = world.truth(better)
-            if truth > 0 or world.quantity in RELATIVE:
+            if truth > 0 or world.quantity in {*RELATIVE, "accuracy_drop"}:
                 for given in world.draw(rng, truth, 1):
                     yield judged_together([cell_of(world.limit, *given)])[0]
     profile = simulation.profile_of([1.0])
