@@ -144,7 +144,7 @@ def paired_interval(
         """Return the least difference that ``found`` is not too large for."""
         if tail <= 0 or found <= -n:
             return -1.0
-        return _root(lambda d: _largest_tail(found, n, d, most) > tail, -most, most, halvings=36)
+        return _root(lambda d: _largest_tail(found, n, d, most) > tail, -most, most, halvings=28)
 
     found = only_first - only_second
     return Interval(low=end(found), high=-end(-found), confidence=confidence)
@@ -159,7 +159,7 @@ def _most_differing(count: int, n: int) -> float:
 
 # Tails of so few pairs are jagged, and are looked at in so many steps between both ends; of more
 # pairs, the more of them may differ, the larger the tail.
-_JAGGED: Final = 500
+_JAGGED: Final = 100
 _STEPS: Final = 16
 
 
@@ -177,28 +177,48 @@ def _paired_tail(found: int, n: int, differing: float, difference: float) -> flo
     """Return the chance that the first is right alone ``found`` times more often, or still more.
 
     Summed over how many pairs differ. From one number of them to the next, the tail of how many
-    are the first's changes by one term.
+    are the first's changes by one term, and terms by a factor.
     """
     if found <= -n:
         return 1.0
-    share = 0.5 if differing == 0 else min(1.0, max(0.0, (1 + difference / differing) / 2))
-    reach = 9 * sqrt(n * differing * (1 - differing)) + 9
-    first = max(0, abs(found) if found > 0 else 0, int(n * differing - reach))
+    if differing in (0, 1) or abs(difference) >= differing:
+        return _paired_tail_of_one_kind(found, n, differing, difference)
+    share = (1 + difference / differing) / 2
+    odds, others = share / (1 - share), differing / (1 - differing)
+    reach = 8 * sqrt(n * differing * (1 - differing)) + 8
+    first = max(0, found, int(n * differing - reach))
     last = min(n, ceil(n * differing + reach))
     total = 0.0
+    weight = _binomial(first, n, differing)
     least = (first + found + 1) // 2
     tail = binomial_tails(least, first, share)[1] if least > 0 else 1.0
+    # Of the number of successes just below those that are asked for.
+    term = _binomial(least - 1, first, share)
     for count in range(first, last + 1):
-        total += _binomial(count, n, differing) * tail
+        total += weight * tail
+        weight *= (n - count) / (count + 1) * others
         # One more trial, then one more success asked for, every other time.
-        if least > 0:
-            tail += share * _binomial(least - 1, count, share)
-        wanted = (count + 1 + found + 1) // 2
-        if wanted > least:
-            if least >= 0:
-                tail -= _binomial(least, count + 1, share)
-            least = wanted
+        tail += share * term
+        term *= (count + 1) / (count + 2 - least) * (1 - share) if least <= count + 1 else 0.0
+        if (count + found) % 2 == 0:
+            if least == 0:
+                term = (1 - share) ** (count + 1)
+            else:
+                term *= (count + 2 - least) / least * odds
+            tail -= term
+            least += 1
     return min(1.0, max(0.0, total))
+
+
+def _paired_tail_of_one_kind(found: int, n: int, differing: float, difference: float) -> float:
+    """Return the same where pairs that differ all differ, or all in one direction."""
+    if differing == 1:
+        return binomial_tails((n + found + 1) // 2, n, (1 + difference) / 2)[1]
+    if differing == 0:
+        return float(found <= 0)
+    if difference > 0:
+        return binomial_tails(found, n, differing)[1]
+    return binomial_tails(-found, n, differing)[0] if found <= 0 else 0.0
 
 
 def _binomial(successes: int, n: int, share: float) -> float:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import shlex
 from pathlib import Path
 
 import pytest
@@ -150,3 +151,30 @@ def described(manifest_of):
         return path
 
     return written
+
+
+@pytest.fixture(scope="session")
+def parses():
+    """Reads a command line with the real parser, and runs nothing; raises where it does not exist.
+
+    What follows a pipe or a redirection is the shell's.
+    """
+    import typer
+    from typer.main import get_command
+
+    from edgese.cli.app import app
+
+    def read(line):
+        program, *words = shlex.split(line, comments=True)
+        assert program == "edgese", line
+        for end in (">", "|"):
+            words = words[: words.index(end)] if end in words else words
+        command, context = get_command(app), None
+        while hasattr(command, "get_command"):
+            context = typer.Context(command, parent=context)
+            found = command.get_command(context, words[0])
+            assert found is not None, line
+            command, words = found, words[1:]
+        command.make_context(command.name, words, parent=context)
+
+    return read

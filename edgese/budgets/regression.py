@@ -44,7 +44,8 @@ def beside(candidate: Profile, baseline: Profile) -> Times:
         [block_medians_ms(launch.blocks) for launch in profile.launches]
         for profile in (candidate, baseline)
     )
-    return times_of(effect_of(paired_logarithms(times, base)), offset=-1.0)
+    ratios = paired_logarithms(times, base)
+    return times_of(effect_of(ratios), len(ratios), offset=-1.0)
 
 
 def from_files(candidates: Sequence[Profile], baseline: Profile, noise: Noise) -> Times:

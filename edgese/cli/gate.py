@@ -79,10 +79,11 @@ def gate(
 ) -> None:
     """Reject what does not meet a budget: meets, misses or unclear, for every limit.
 
-    Artifacts are measured in turns with the baseline's own artifact, where that was kept. From
-    result files alone, a slowdown is judged by how far the device is off from itself, which
-    `edgese profile --calibrate-noise` measures once. All limits are judged together, so that one
-    more limit is not one more chance of a false alarm.
+    Artifacts are measured in turns with the baseline's own artifact, where that was kept. A limit
+    in milliseconds, and a slowdown from result files alone, are judged by how far the device is off
+    from itself, which `edgese profile --calibrate-noise` measures once. All verdicts together are
+    wrong in at most 5 % of all cases, however many limits there are. An unclear one has a command
+    that would settle it.
 
     Exit code 0: every limit is met. 1: one is missed. 6: one is unclear. 2 to 9: an input cannot be
     trusted: a baseline that is missing, results that were cut, another device, artifact or input

@@ -80,7 +80,7 @@ class BudgetTable(Record, frozen=True):
         first_run_ms: of a process's first inference.
         sustained_p50_ms: p50 at the end of ``edgese profile --sustained``.
         size_mb: of the file, in 10^6 bytes; ``size_bytes`` says the same in bytes.
-        memory_mb: largest resident memory of the process, its runtime included, in MiB.
+        memory_mb: largest resident memory of a process, its runtime included, in MiB.
         macs: multiply-adds of one inference.
         instructions: of one inference on the emulated processor ``device``.
         cpu_operators: that the delegate leaves to the processor.

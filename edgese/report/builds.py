@@ -43,7 +43,8 @@ def sentence(cell: GateCell) -> str:
     """A cell in one line."""
     judged = cell.judged
     found = f"{value_text(judged)} ({interval_text(judged)})" if judged.value is not None else ""
-    parts = [f"{judged.limit} {judged.verdict}", found, bound_text(judged), judged.reason]
+    reason = judged.reason.removesuffix(".")
+    parts = [f"{judged.limit} {judged.verdict}", found, bound_text(judged), reason]
     return "; ".join(part for part in (*parts, next_text(judged)) if part)
 
 

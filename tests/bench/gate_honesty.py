@@ -1,8 +1,11 @@
-"""How often the gate is wrong, on real measurements: false alarms, and slowdowns that it misses.
+"""How often the gate is wrong, in simulations of every quantity and on real measurements.
 
-Collects runs of one artifact beside itself on this host, then judges pairs of them of which nothing
-is truly slower, and the same with a slowdown put in. Goes on where it was interrupted.
+The first step draws what a gate sees where the truth is known (`gate_simulation`), and measures
+nothing. The others collect runs of one artifact beside itself on this host, then judge pairs of
+them of which nothing is truly slower, and the same with a slowdown put in. Collecting goes on where
+it was interrupted.
 
+    python tests/bench/gate_honesty.py simulate
     python tests/bench/gate_honesty.py collect --out samples.json --runs 40
     python tests/bench/gate_honesty.py judge samples.json
 """
@@ -17,8 +20,10 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from gate_simulation import CELLS, WORLDS, row_of, table, uncertainty
+
 from edgese.budgets.evidence import Times
-from edgese.budgets.judging import Cell, judged_together
+from edgese.budgets.judging import ERROR_RATE, Cell, judged_together
 from edgese.budgets.regression import beside, describe, from_files, level, reaches
 from edgese.measure.statistics import quantile
 from edgese.measure.summary import summary
@@ -191,6 +196,7 @@ def noise_of(runs: Sequence[Run], info: DeviceInfo) -> Noise:
         sha256="a",
         plan=MeasurePlan(threads=2),
         levels_ms=levels,
+        figures={},
         created=tuple(run.created for run in runs),
     )
 
@@ -255,7 +261,7 @@ def judge(samples: Path, count: int, calibration: int, seed: int) -> None:
                 evidence = (
                     beside(candidate, baseline)
                     if pair.noise is None
-                    else from_files(candidate, baseline, pair.noise)
+                    else from_files([candidate], baseline, pair.noise)
                 )
                 told = gate_says(evidence)
                 verdicts.append(told.verdict if pair.reached else "unclear")
@@ -278,10 +284,39 @@ def judge(samples: Path, count: int, calibration: int, seed: int) -> None:
         print(f"20 unchanged cells would give +10 % of last at least one alarm in {every:.0%}")
 
 
+def simulate(calls: int, seed: int) -> bool:
+    """Print what comes out for every quantity, and whether each keeps its promise.
+
+    Args:
+        calls: of the gate with the most cells; there are more of those with fewer.
+    """
+    began = time.time()
+    rows = []
+    print(*table([]), sep="\n")
+    for world in WORLDS:
+        rows.append(row_of(world, [4 * calls, calls, calls], calls, seed))
+        print([*table(rows[-1:])][-1], flush=True)
+    worst = max((row.wrong(place), place, row) for row in rows for place in range(len(CELLS)))
+    share, place, row = worst
+    off = uncertainty(share, row.calls[place])
+    print(
+        f"\nworst: {100 * share:.1f} % (standard error {100 * off:.1f}) of calls with "
+        f"{CELLS[place]} cells: {row.world.name}; {time.time() - began:.0f} s"
+    )
+    return all(
+        row.wrong(place) <= ERROR_RATE + 3 * uncertainty(ERROR_RATE, row.calls[place])
+        for row in rows
+        for place in range(len(CELLS))
+    )
+
+
 def main() -> None:
     """Reads the arguments and does what they say."""
     parser = argparse.ArgumentParser()
     steps = parser.add_subparsers(dest="step", required=True)
+    pure = steps.add_parser("simulate")
+    pure.add_argument("--calls", type=int, default=500)
+    pure.add_argument("--seed", type=int, default=1)
     first = steps.add_parser("collect")
     first.add_argument("--out", type=Path, required=True)
     first.add_argument("--runs", type=int, default=40)
@@ -293,7 +328,9 @@ def main() -> None:
     second.add_argument("--calibration", type=int, default=NOISE_RUNS)
     second.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    if arguments.step == "collect":
+    if arguments.step == "simulate":
+        sys.exit(not simulate(arguments.calls, arguments.seed))
+    elif arguments.step == "collect":
         collect(arguments.out, arguments.runs, arguments.pause, arguments.threads)
     else:
         judge(arguments.samples, arguments.pairs, arguments.calibration, arguments.seed)
