@@ -22,7 +22,7 @@ LAYERS = (
     ("results", "budgets"),
     ("conversion", "evaluation", "inspection", "measure", "prediction", "quantization", "training"),
     ("seals", "targets", "devices", "models", "data", "statistics", "store"),
-    ("catalog", "project", "machine"),
+    ("catalog", "project", "parallel", "machine"),
     ("protocols",),
     ("records",),
     ("errors",),
