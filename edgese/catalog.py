@@ -37,6 +37,12 @@ def target_names() -> tuple[str, ...]:
     return _names("targets")
 
 
+def target_of(path: str | Path) -> str:
+    """Return the target whose files have the suffix of a path; "" for any other path."""
+    suffix = Path(path).suffix
+    return next((name for name in target_names() if target_facts(name).suffix == suffix), "")
+
+
 def device_facts(name: str) -> DeviceFacts:
     """The facts of a device.
 

@@ -5,6 +5,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from edgese import store
+from edgese.catalog import target_of
 from edgese.errors import InputError
 from edgese.records.artifact import Manifest
 from edgese.records.base import Record
@@ -14,8 +16,8 @@ from edgese.records.gating import Comparison, GateResult
 from edgese.records.inspection import Inspection
 from edgese.records.profile import ProfileResult
 from edgese.records.sustained import SustainedResult
+from edgese.records.training import TrainingResult
 from edgese.seals import check_seal
-from edgese.store import read_record
 
 
 class Kind(NamedTuple):
@@ -46,6 +48,11 @@ KINDS: Final = (
     Kind(
         Inspection, frozenset({"delegates", "not_asked"}), "edgese inspect ARTIFACT --json > FILE"
     ),
+    Kind(
+        TrainingResult,
+        frozenset({"log", "start", "classifier"}),
+        "edgese train MODEL --data FOLDER --weights FILE",
+    ),
     Kind(Manifest, frozenset({"interface", "parity"}), "edgese convert MODEL --target TARGET"),
 )
 
@@ -62,6 +69,12 @@ def read_result(path: Path) -> Record:
         InputError: it is missing, not JSON, truncated, or no result of edgese.
         StoreError: it was written by an older or a newer edgese.
     """
+    if target := target_of(path):
+        raise InputError(
+            f"{path} is a file of the target {target}, not a result.",
+            hint=f"Name its manifest, {store.manifest_path(path)}, or files that --out or --json "
+            "left.",
+        )
     try:
         text = path.read_bytes()
     except OSError as error:
@@ -77,7 +90,7 @@ def read_result(path: Path) -> Record:
         ) from error
     for kind in KINDS:
         if kind.keys <= keys:
-            record = read_record(kind.record, path, remake=kind.remake)
+            record = store.read_record(kind.record, path, remake=kind.remake)
             if getattr(record, "seal", ""):
                 check_seal(record, path, kind.remake)
             return record

@@ -285,6 +285,13 @@ def read_manifest(artifact: Path) -> Manifest:
     remake = "edgese convert MODEL --target TARGET"
     if not artifact.exists():
         raise InputError(f"There is no artifact {artifact}.", hint=f"`{remake}` makes one.")
+    if not manifest_path(artifact).exists():
+        raise InputError(
+            f"{artifact} has no manifest: {manifest_path(artifact).name} is not beside it. edgese "
+            "reads only artifacts that it made, because the manifest holds their preprocessing, "
+            "interface and labels.",
+            hint=f"Copy the manifest beside it, or make the artifact with `{remake}`.",
+        )
     manifest = read_record(Manifest, manifest_path(artifact), remake=remake)
     found = sha256_of(artifact)
     if found != manifest.sha256:

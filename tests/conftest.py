@@ -1,9 +1,11 @@
 """Fixtures that several kinds of tests share."""
 
 import importlib.util
+import inspect
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from edgese.models.registry import find_model
 from edgese.records.artifact import (
@@ -19,6 +21,14 @@ from edgese.records.artifact import (
     WeightsInfo,
 )
 from edgese.store import manifest_path, sha256_of, size_of
+
+# How long an example takes to make says how busy the machine is, and nothing of the claim.
+settings.register_profile("edgese", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("edgese")
+
+_SPEC = importlib.util.spec_from_file_location("hints", Path(__file__).with_name("hints.py"))
+hints = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(hints)
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +62,22 @@ def torchvision_reference(torchvision_operators):  # noqa: ARG001  # it makes th
 def timm_reference(torchvision_operators):  # noqa: ARG001  # timm imports torchvision
     """Timm, to compare with."""
     return pytest.importorskip("timm")
+
+
+@pytest.fixture(autouse=True)
+def hints_name_what_exists(monkeypatch):
+    """Every error that a command of a test ends in names options that this command has."""
+    import edgese.__main__ as command_line
+
+    shown = command_line._failed  # noqa: SLF001  # the one place that all errors pass
+
+    def checked(error):
+        arguments = inspect.currentframe().f_back.f_locals.get("arguments")
+        if arguments and (command := hints.command_of(" ".join(arguments[:2]))):
+            assert not hints.check_hint(error.hint, command), error.hint
+        return shown(error)
+
+    monkeypatch.setattr(command_line, "_failed", checked)
 
 
 @pytest.fixture

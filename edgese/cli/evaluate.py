@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from edgese import project
+from edgese.cli.parsing import resolution_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +36,19 @@ def evaluate(
     ] = None,
     weights: Annotated[
         str | None, typer.Option(help="For models: a .safetensors or .pth file, or 'imagenet'.")
+    ] = None,
+    classes: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="For models: outputs of the classifier.  [default: the weights' or model's]"
+        ),
+    ] = None,
+    resolution: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|HxW",
+            help="For models: input size in pixels.  [default: the weights' or model's]",
+        ),
     ] = None,
     split: Annotated[str, typer.Option(help="Only rows whose column split has this value.")] = "",
     threads: Annotated[
@@ -74,17 +88,26 @@ def evaluate(
     names = subjects or [project.subject(None)]
     # An artifact holds its own weights; those that are named are for the models among the subjects.
     artifacts = set(filter(is_artifact, names))
-    if weights and artifacts.issuperset(names):
+    of_models = {"--weights": weights, "--classes": classes, "--resolution": resolution}
+    given = [option for option, value in of_models.items() if value is not None]
+    if given and artifacts.issuperset(names):
         raise ConfigError(
-            f"--weights {weights} was given for artifacts, which have their own inside.",
-            hint="Leave it out, or name a model too.",
+            f"{' and '.join(given)} were given for artifacts, which have their own inside.",
+            hint="Leave them out, or name a model too.",
         )
     if out is not None:
         writable_file(out)
     with ui.quiet_libraries(), ui.bars(names) as show:
         # All are looked at before the first one takes its minutes.
         found = [
-            find_subject(name, None if name in artifacts else weights or project.weights(name))
+            find_subject(name)
+            if name in artifacts
+            else find_subject(
+                name,
+                weights or project.weights(name),
+                classes=classes,
+                resolution=resolution_of(resolution),
+            )
             for name in names
         ]
 

@@ -80,6 +80,9 @@ def profile(
     resolution: Annotated[
         str | None, typer.Option(metavar="N|HxW", help="Of a model: input size in pixels.")
     ] = None,
+    classes: Annotated[
+        int | None, typer.Option(min=1, help="Of a model: outputs of the classifier.")
+    ] = None,
     threads: Threads = None,
     launches: Launches = _PLAN.launches,
     blocks: Blocks = _PLAN.blocks,
@@ -165,6 +168,7 @@ def profile(
             weights=weights,
             data=data,
             resolution=resolution_of(resolution),
+            classes=classes,
             out=project.out(),
             progress=show,
         )

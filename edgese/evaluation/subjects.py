@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgese.catalog import target_facts, target_names
+from edgese.catalog import target_facts, target_of
 from edgese.data.labels import labels_of
 from edgese.errors import ConfigError
 from edgese.protocols import Predictor
@@ -58,20 +58,38 @@ class Subject:
             )
 
 
-def find_subject(subject: str | Path, weights: str | None = None) -> Subject:
+def find_subject(
+    subject: str | Path,
+    weights: str | Path | None = None,
+    *,
+    classes: int | None = None,
+    resolution: int | tuple[int, int] | None = None,
+) -> Subject:
     """What a path or a name stands for; all is checked that can be without its runtime.
 
     Args:
         subject: an artifact with its manifest beside it, a model's name, or a spec file.
         weights: of a model, as in ``--weights``.
+        classes: of a model; None takes those of its weights, or else its own.
+        resolution: of a model: side, or height and width; None takes that of its weights, or else
+            its own.
 
     Raises:
         ConfigError: untrained weights, an artifact that this host cannot execute, a model without
-            weights or without a classifier, or weights beside an artifact.
+            weights or without a classifier, or settings of models given for an artifact.
         InputError: the artifact, its manifest or the weights are missing or unreadable.
         StoreError: the artifact is not the one that its manifest describes.
     """
-    return _artifact(Path(subject), weights) if is_artifact(subject) else _model(subject, weights)
+    sides = (resolution, resolution) if isinstance(resolution, int) else resolution
+    if not is_artifact(subject):
+        return _model(subject, str(weights) if weights else None, classes, sides)
+    asked = {"weights": weights, "classes": classes, "resolution": sides}
+    if given := [name for name, value in asked.items() if value is not None]:
+        raise ConfigError(
+            f"{' and '.join(given)} were given for {subject}, which has its own inside.",
+            hint="Leave them out; they belong to a model's name.",
+        )
+    return _artifact(Path(subject))
 
 
 def pytorch_predictor(module: "nn.Module", threads: int) -> Predictor:
@@ -88,20 +106,13 @@ def pytorch_predictor(module: "nn.Module", threads: int) -> Predictor:
 
 def is_artifact(subject: str | Path) -> bool:
     """Whether a subject is meant as an artifact, by its suffix or the manifest beside it."""
-    path = Path(subject)
-    suffixes = {target_facts(name).suffix for name in target_names()}
-    return path.suffix in suffixes or manifest_path(path).is_file()
+    return bool(target_of(subject)) or manifest_path(Path(subject)).is_file()
 
 
-def _artifact(path: Path, weights: str | None) -> Subject:
+def _artifact(path: Path) -> Subject:
     from edgese.targets import target_module
     from edgese.targets.requests import check_runtime
 
-    if weights is not None:
-        raise ConfigError(
-            f"Weights were given for {path}, which has its own inside.",
-            hint="Leave --weights out; it belongs to a model's name.",
-        )
     manifest = read_manifest(path)
     target = target_module(manifest.target)
     facts = target_facts(manifest.target)
@@ -126,8 +137,13 @@ def _artifact(path: Path, weights: str | None) -> Subject:
     )
 
 
-def _model(subject: str | Path, weights: str | None) -> Subject:
-    from edgese.models.registry import find_model
+def _model(
+    subject: str | Path,
+    weights: str | None,
+    classes: int | None,
+    resolution: tuple[int, int] | None,
+) -> Subject:
+    from edgese.models.registry import customized, find_model
     from edgese.models.weights import load_network, resolve_weights
 
     spec = find_model(str(subject))
@@ -136,8 +152,11 @@ def _model(subject: str | Path, weights: str | None) -> Subject:
             f"No weights were named for {subject}.",
             hint="Give --weights FILE, or --weights imagenet where a package has them.",
         )
-    resolved = resolve_weights(spec, weights)
-    spec = resolved.spec
+    resolved = resolve_weights(
+        customized(spec, classes=classes, resolution=resolution), weights, classes=classes
+    )
+    # What was asked for counts, even where it is the model's own and the file brings another.
+    spec = customized(resolved.spec, resolution=resolution)
     network, info = load_network(spec, resolved)
     return Subject(
         name=str(subject),

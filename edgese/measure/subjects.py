@@ -8,6 +8,7 @@ from edgese.conversion.api import convert
 from edgese.conversion.run import Report
 from edgese.conversion.stored import is_program
 from edgese.errors import ConfigError, ConversionError
+from edgese.models.registry import find_model
 
 
 def artifacts_of(
@@ -18,6 +19,7 @@ def artifacts_of(
     weights: str | None,
     data: str | None,
     resolution: int | tuple[int, int] | None,
+    classes: int | None,
     out: Path,
     progress: Report | None,
 ) -> list[Path]:
@@ -27,21 +29,31 @@ def artifacts_of(
     pictures: what an artifact costs depends on neither.
 
     Args:
-        targets, recipe, weights, data, resolution: of models alone.
+        targets, recipe, weights, data, resolution, classes: of models alone.
 
     Raises:
-        ConfigError: a model without a target, or settings of models where there is none.
+        ConfigError: no such model, a model without a target, or settings of models where there is
+            none.
         ConversionError: one could not be converted.
         Others as `edgese.conversion.api.convert`.
     """
     models = [subject for subject in subjects if not _is_artifact(subject)]
-    asked = {"recipe": recipe, "weights": weights, "data": data, "resolution": resolution}
+    asked = {
+        "recipe": recipe,
+        "weights": weights,
+        "data": data,
+        "resolution": resolution,
+        "classes": classes,
+    }
     given = [name for name, value in asked.items() if value is not None]
     if given and not models:
         raise ConfigError(
             f"--{given[0]} was given, and artifacts are measured as they are.",
             hint="Name the model instead, or convert it with `edgese convert`.",
         )
+    for model in models:
+        if not is_program(model):
+            find_model(model)
     if models and not targets:
         raise ConfigError(
             f"{models[0]} is a model, and no target was named to convert it to.",
@@ -62,6 +74,7 @@ def artifacts_of(
             recipe=None if stored else recipe,
             data=data or ("embedded" if integer and not stored else None),
             resolution=resolution,
+            classes=classes,
             out=out,
             progress=progress,
         ):
@@ -75,8 +88,6 @@ def artifacts_of(
 
 def _is_artifact(subject: str) -> bool:
     """Whether a subject is the file of a target, there or not."""
-    path = Path(subject)
-    suffixes = {catalog.target_facts(name).suffix for name in catalog.target_names()}
-    return path.suffix in suffixes or (
-        store.manifest_path(path).is_file() and not is_program(subject)
+    return bool(catalog.target_of(subject)) or (
+        store.manifest_path(Path(subject)).is_file() and not is_program(subject)
     )

@@ -35,6 +35,10 @@ def file_format(path: Path) -> Format:
     """
     with _opened(path) as file:
         start = file.read(9)
+    # Before the others: a header's length may begin with any byte, that of a pickle among them.
+    header = int.from_bytes(start[:8], "little")
+    if start[8:] == b"{" and header <= path.stat().st_size - 8:
+        return "safetensors"
     if start.startswith(b"PK\x03\x04"):
         if not zipfile.is_zipfile(path):
             raise InputError(f"{path} starts as a torch file and has no end.", hint=_AGAIN)
@@ -42,7 +46,7 @@ def file_format(path: Path) -> Format:
     if start.startswith(b"\x80"):
         return "pickle"
     if start[8:] == b"{":
-        return "safetensors"
+        raise InputError(f"{path} ends before its header does.", hint=_AGAIN)
     if not start:
         raise InputError(f"{path} is empty.", hint=_READABLE)
     raise InputError(f"{path} is neither a safetensors file nor a torch file.", hint=_READABLE)

@@ -11,12 +11,15 @@ from typing import Any, Final
 import msgspec
 import tomli_w
 
+from edgese import catalog
 from edgese.errors import ConfigError, InputError
 from edgese.models import efficientnet, senet
 from edgese.records.model import Head, ModelSpec, Normalization, Preprocessing
 
 _PHI: Final = re.compile(r"efficientnet_phi(-?\d+(?:\.\d+)?)")
 _MOST_NAMES: Final = 6
+# Suffixes of files that hold weights alone.
+_WEIGHTS: Final = frozenset({".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".h5"})
 
 
 @cache
@@ -47,12 +50,29 @@ def find_model(subject: str) -> ModelSpec:
                 hint="`edgese models NAME --toml` prints a spec to start from.",
             ) from error
         return ModelSpec.from_toml(text, path)
+    _refuse_other_files(path)
     names = _near(subject)
     raise ConfigError(
         f"There is no model named {subject!r}.",
         hint=(f"Near it: {', '.join(names)}. " if names else "")
         + "`edgese models` lists all; a spec file's name ends in .toml.",
     )
+
+
+def _refuse_other_files(path: Path) -> None:
+    """Refuse what people name in a model's place, and say where it belongs."""
+    if target := catalog.target_of(path):
+        raise ConfigError(
+            f"{path} is a file of the target {target}, not a model. edgese converts PyTorch "
+            "networks; it does not read the files of runtimes back.",
+            hint="Name the model, and the weights that the file was made from with --weights.",
+        )
+    if path.suffix in _WEIGHTS:
+        raise ConfigError(
+            f"{path} is a weights file, not a model.",
+            hint=f"Name the model that it belongs to (`edgese models` lists them), and give "
+            f"--weights {path}.",
+        )
 
 
 def to_toml(spec: ModelSpec) -> str:

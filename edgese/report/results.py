@@ -13,7 +13,8 @@ from edgese.records.gating import Comparison, GateResult
 from edgese.records.inspection import Inspection
 from edgese.records.profile import ProfileResult
 from edgese.records.sustained import SustainedResult
-from edgese.report import accuracy, gating, pareto
+from edgese.records.training import TrainingResult
+from edgese.report import accuracy, gating, pareto, training
 from edgese.report.coverage import coverage
 from edgese.report.html import sections
 from edgese.report.markup import Markup, joined, tag
@@ -45,6 +46,7 @@ def results_page(records: Sequence[Record]) -> str:
         *(() if selections else (_compared(every, device) for device in profiles)),
         gating.sections([one for one in every if isinstance(one, GateResult | Comparison)]),
         accuracy.section_of(_evaluations(every)),
+        training.section_of(_of(every, TrainingResult)),
         *(
             joined(
                 tag("h2", f"On {device}", class_="part") if len(profiles) > 1 else None,
@@ -87,6 +89,9 @@ def _selection(result: SelectionResult) -> Markup:
             "",
             _answer(decision),
             tag("p", f"Limits: {limits}." if limits else "No limits.", class_="quiet"),
+            tag("ul", *(tag("li", one) for one in decision.cautions), class_="cautions")
+            if decision.cautions
+            else None,
             *(tag("p", note, class_="quiet") for note in result.notes),
             _rounds(result),
         ),

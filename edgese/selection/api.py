@@ -267,6 +267,9 @@ class _Selection:
             known = known._replace(failed=f"{found.error} {found.hint}".strip())
         elif found.artifact:
             known = known._replace(artifact=found.artifact)
+        if found.profile is not None:
+            said = tuple(one for each in found.profile.profiles for one in each.cautions)
+            known = known._replace(cautions=said)
         self.opened[found.candidate] = one._replace(known=known, done=one.done | {work})
         self._learn(found.candidate, figures.of_finding(found))
         return self._missing() - before

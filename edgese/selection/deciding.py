@@ -1,10 +1,11 @@
 """Which candidate is chosen of what is known; pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import inf
 from typing import Final, NamedTuple
 
 from edgese.budgets.judging import TRUST
+from edgese.models.registry import models
 from edgese.records.budget import Limit
 from edgese.records.candidate import Candidate, Ranking
 from edgese.records.decision import (
@@ -15,7 +16,9 @@ from edgese.records.decision import (
     Standing,
     State,
 )
+from edgese.records.measurement import Caution
 from edgese.records.verdict import Observation
+from edgese.selection.expectation import Anchor, expected
 from edgese.selection.limits import held
 
 LATENCY: Final = "latency_p50_ms"
@@ -24,6 +27,8 @@ SIZE: Final = "size_bytes"
 SUSTAINED: Final = "sustained_p50_ms"
 DROP: Final = "accuracy_drop"
 MOST_NEAR: Final = 3
+# Cautions after which a latency may be another machine state's.
+_DISTURBED: Final = frozenset({"OUTLIERS", "THROTTLED", "DRIFT", "BIMODAL"})
 # Accuracies that count; nothing else says what a candidate is worth.
 ACCURACIES: Final = ("evaluated", "published")
 # MnasNet's alpha and beta: twice the latency is worth 5 % of the accuracy.
@@ -36,12 +41,14 @@ class Known(NamedTuple):
     Attributes:
         failed: why it can be no candidate any more.
         artifact: path of its file.
+        cautions: of its measurement.
     """
 
     candidate: Candidate
     figures: tuple[Observation, ...] = ()
     failed: str = ""
     artifact: str = ""
+    cautions: tuple[Caution, ...] = ()
 
 
 class Aim(NamedTuple):
@@ -100,6 +107,7 @@ def decide(
         runners_up=tuple(one.candidate.label for one in meeting[1:]),
         nearest=() if best else _nearest(standings),
         missing=() if best else _missing(standings),
+        cautions=tuple(_cautions(best, meeting[1:], ordered)) if best else (),
     )
 
 
@@ -218,6 +226,76 @@ def in_words(one: LimitStanding) -> str:
     high = "" if one.high is None else f"{one.high:.4g}"
     told = f"{one.low:.4g}" if high == f"{one.low:.4g}" else f"{one.low:.4g} to {high or 'more'}"
     return f"{name} is {told} ({one.source}), the bound {bound:g}"
+
+
+def _cautions(best: Known, others: Sequence[Known], known: Sequence[Known]) -> Iterator[str]:
+    """Yield what makes the order of candidates doubtful.
+
+    Args:
+        others: that meet the budget too.
+        known: every candidate; latencies of one family that contradict each other show a
+            measurement that something disturbed.
+    """
+    tied = [one for one in others if _is_tied(best, one)]
+    if tied:
+        yield (
+            f"Accuracy does not separate {best.candidate.label} from "
+            f"{_few([one.candidate.label for one in tied])}: their 95 % intervals overlap. More "
+            "labelled images would tell them apart."
+        )
+    for one in known:
+        if (ratio := _contradiction(best, one)) is not None:
+            mine, other = (figure(each, LATENCY, ("measured",)) for each in (best, one))
+            assert mine is not None, best  # noqa: S101  # a contradiction has both
+            assert other is not None, one  # noqa: S101  # the same
+            yield (
+                f"{best.candidate.label} took {mine.value:.2f} ms and {one.candidate.label} "
+                f"{other.value:.2f} ms, though the first has {ratio:.2g} times the multiply-adds: "
+                "one of the two measurements was probably disturbed. Measure them side by side: "
+                f"`edgese profile {best.artifact or 'FIRST'} {one.artifact or 'SECOND'}`."
+            )
+    for one in (best, *tied):
+        for caution in one.cautions:
+            if caution.code in _DISTURBED:
+                yield f"{one.candidate.label}: {caution.message} {caution.advice}"
+
+
+def _is_tied(one: Known, other: Known) -> bool:
+    """Whether the images leave open which of two candidates is more accurate."""
+    first, second = (figure(each, ACCURACY, ("evaluated",)) for each in (one, other))
+    if first is None or second is None or first.high is None or second.high is None:
+        return False
+    return first.low <= second.high and second.low <= first.high
+
+
+def _contradiction(one: Known, other: Known) -> float | None:
+    """How many times the multiply-adds ``one`` has, where its latency cannot fit the other's.
+
+    None where the latencies fit, where they are not of one family, or where one is not measured.
+    """
+    if one is other or _series(one.candidate) != _series(other.candidate):
+        return None
+    latencies = [figure(each, LATENCY, ("measured",)) for each in (one, other)]
+    macs = [figure(each, "macs") for each in (one, other)]
+    if latencies[0] is None or latencies[1] is None or macs[0] is None or macs[1] is None:
+        return None
+    fits = expected(macs[0].value, [Anchor(macs[1].value, latencies[1])])
+    assert fits is not None  # noqa: S101  # there is an anchor
+    assert fits.high is not None  # noqa: S101  # an expectation has both ends
+    low, high = latencies[0].low, latencies[0].high or latencies[0].value
+    return None if low <= fits.high and fits.low <= high else macs[0].value / macs[1].value
+
+
+def _series(candidate: Candidate) -> tuple[str, ...]:
+    """Candidates of which latency grows with the multiply-adds; a model of its own is alone."""
+    named = models().get(candidate.model)
+    family = named.family if named else candidate.label
+    return (family, candidate.target, candidate.recipe, candidate.gates)
+
+
+def _few(labels: Sequence[str]) -> str:
+    more = f", and {len(labels) - MOST_NEAR} more" if len(labels) > MOST_NEAR else ""
+    return "; ".join(labels[:MOST_NEAR]) + more
 
 
 def _nearest(standings: Sequence[Standing]) -> tuple[NearMiss, ...]:

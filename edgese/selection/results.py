@@ -79,7 +79,12 @@ def _known(one: _Told, told: tuple[Observation, ...]) -> Known:
         each.quantity: each
         for each in sorted(told, key=lambda each: (-TRUST.index(each.source), _worst(each)))
     }
-    return Known(candidate, tuple(best.values()), artifact=one.label)
+    return Known(
+        candidate,
+        tuple(best.values()),
+        artifact=one.label,
+        cautions=one.cautions if isinstance(one, Profile) else (),
+    )
 
 
 def _worst(one: Observation) -> float:

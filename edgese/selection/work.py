@@ -368,7 +368,9 @@ def _like_its_weights(candidate: Candidate) -> Any:  # noqa: ANN401  # as `_subj
     """The network with as many classes as its weights have, for random ones in their place."""
     if not candidate.weights:
         return _subject(candidate)
-    return resolve_weights(spec_of(candidate), candidate.weights).spec
+    return resolve_weights(
+        spec_of(candidate), candidate.weights, classes=candidate.classes or None
+    ).spec
 
 
 def _network(candidate: Candidate) -> dict[str, Any]:

@@ -57,12 +57,13 @@ def starting_network(
         info = WeightsInfo(source=source, sha256="", naming="edgese", trained=False)
         return Start(network=_fresh(spec, seed), weights=info, classifier="new")
     try:
-        network, info = _loaded(spec, source, resolution)
+        asked = spec.classes if own_classes else None
+        network, info = _loaded(spec, source, resolution, classes=asked)
     except InputError:
         if not own_classes:
             raise
         # Whatever else is wrong with the weights is raised here as well.
-        features, info = _loaded(customized(spec, classes=0), source, resolution)
+        features, info = _loaded(customized(spec, classes=0), source, resolution, classes=0)
         network = _fresh(
             msgspec.structs.replace(features.spec, classes=spec.classes, labels=spec.labels), seed
         )
@@ -89,7 +90,7 @@ def teacher_network(student: ModelSpec, model: str, source: str) -> Start:
     p = student.preprocessing
     native = find_model(model) if model else student
     spec = customized(native, classes=student.classes, resolution=(p.height, p.width))
-    network, info = _loaded(spec, source, (p.height, p.width))
+    network, info = _loaded(spec, source, (p.height, p.width), classes=student.classes)
     theirs = network.spec.preprocessing
     if (theirs.mean, theirs.std) != (p.mean, p.std):
         raise ConfigError(
@@ -107,9 +108,9 @@ def named_classes(network: Network, names: "Sequence[str]") -> None:
 
 
 def _loaded(
-    spec: ModelSpec, source: str, resolution: tuple[int, int] | None
+    spec: ModelSpec, source: str, resolution: tuple[int, int] | None, *, classes: int | None
 ) -> tuple[Network, WeightsInfo]:
-    resolved = resolve_weights(spec, source)
+    resolved = resolve_weights(spec, source, classes=classes)
     # What was asked for counts, even where it is the model's own and the file brings another.
     return load_network(customized(resolved.spec, resolution=resolution), resolved)
 

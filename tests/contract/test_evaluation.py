@@ -249,7 +249,7 @@ def test_a_missing_artifact_is_an_input_error(tmp_path):
 
 def test_a_missing_manifest_is_an_input_error(tmp_path):
     (tmp_path / "x.tflite").touch()
-    with pytest.raises(InputError, match=r"x\.tflite\.json cannot be read"):
+    with pytest.raises(InputError, match=r"x\.tflite has no manifest"):
         find_subject(tmp_path / "x.tflite")
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from edgese.errors import InputError, OutputError
 from edgese.models.builder import build
+from edgese.models.checkpoint import file_format
 from edgese.models.naming import stored_tensors
 from edgese.models.registry import customized, find_model
 from edgese.models.untrained import plausible
@@ -238,3 +239,35 @@ def test_saved_weights_can_be_read_by_whoever_may_read_other_files(tmp_path):
     (tmp_path / "other").write_bytes(b"")
     modes = {path.stat().st_mode for path in tmp_path.iterdir()}
     assert len(modes) == 1
+
+
+def test_weights_bring_their_classes_where_nobody_asked_for_a_number(tmp_path):
+    trained = build(customized(find_model("efficientnet_lite0"), classes=5))
+    trained.spec = msgspec.structs.replace(trained.spec, labels=tuple("abcde"))
+    path = tmp_path / "w.safetensors"
+    save_weights(trained, path)
+    named = find_model("efficientnet_lite0")
+
+    brought = resolve_weights(named, str(path)).spec
+    assert (brought.classes, brought.labels) == (5, tuple("abcde"))
+    with pytest.raises(InputError, match="has 5 classes") as caught:
+        resolve_weights(customized(named, classes=7), str(path), classes=7)
+    assert "--classes 5" in caught.value.hint
+    with pytest.raises(InputError, match="has 5 classes"):
+        resolve_weights(named, str(path), classes=1000)
+
+
+@pytest.mark.parametrize("lowest", [0x80, 0x50, 0x00])
+def test_a_safetensors_file_is_one_whatever_byte_its_headers_length_begins_with(
+    lowest, tmp_path, network
+):
+    path = tmp_path / "w.safetensors"
+    save_weights(network, path)
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    padding = (lowest - length) % 256
+    header = content[8 : 8 + length] + b" " * padding
+    path.write_bytes((length + padding).to_bytes(8, "little") + header + content[8 + length :])
+    assert path.read_bytes()[0] == lowest
+    assert file_format(path) == "safetensors"
+    assert_same(load(path)[0], network)

@@ -120,6 +120,10 @@ def test_the_table_tells_accuracy_speed_and_the_weights(place, capsys):
     assert "val top-1" in heads
     assert row.split()[-1] == "out/weights.safetensors"
     assert "log.csv" in said.err
+    assert run(["report", "out/result.json", "--html", "page.html"]) == 0
+    page = (place / "page.html").read_text()
+    assert "Training" in page
+    assert row.split()[-1] in page
     assert sorted(path.name for path in (place / "out").iterdir()) == [
         "log.csv",
         "log.json",

@@ -140,12 +140,20 @@ def test_a_split_takes_its_rows_alone(tmp_path):
         ("file,label\na.jpg,0\nb.jpg,-1\n", "Line 3 of {path} has the label '-1'"),
         ("file,label\na.jpg,0\nb.jpg\n", "Line 3 of {path} has no label"),
         ("file,label\na.jpg,0\n,1\n", "Line 3 of {path} has no file"),
-        ("file,label\na.jpg,0\nb.jpg,1\na.jpg,1\n", "Line 4 of {path} names 'a.jpg', as line 2"),
+        (
+            "file,label\na.jpg,0\nb.jpg,1\na.jpg,1\n",
+            "Line 4 of {path} names 'a.jpg', the image of line 2",
+        ),
+        ("file,label\na.jpg,0\n./a.jpg,1\n", "'./a.jpg', the image of line 2"),
+        ("file,label\na.jpg,0\nhere/../a.jpg,0\n", "'here/../a.jpg', the image of line 2"),
+        ("file,label\na.jpg,0\nlink.jpg,0\n", "'link.jpg', the image of line 2"),
         ('file,label\n"a.jpg,0\n', "not a readable CSV file"),
     ],
 )
 def test_a_wrong_csv_is_an_input_error_with_the_line(tmp_path, text, said):
     path = table(tmp_path, text, "a.jpg", "b.jpg")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link.jpg").symlink_to("a.jpg")
     with pytest.raises(InputError) as caught:
         labelled(path, PETS)
     assert said.format(path=path) in caught.value.message

@@ -111,3 +111,17 @@ def test_a_spec_that_contradicts_itself_is_an_input_error(block, part, text, sai
 
     assert str(file) in caught.value.message
     assert said in caught.value.message
+
+
+@pytest.mark.parametrize("suffix", ["tflite", "onnx", "pte", "mlpackage"])
+def test_a_file_of_a_runtime_is_called_what_it_is(suffix):
+    with pytest.raises(ConfigError, match=f"existing.{suffix} is a file of the target") as caught:
+        find_model(f"existing.{suffix}")
+    assert "--weights" in caught.value.hint
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors", "ckpt"])
+def test_a_weights_file_in_a_models_place_is_called_what_it_is(suffix):
+    with pytest.raises(ConfigError, match=f"mine.{suffix} is a weights file") as caught:
+        find_model(f"mine.{suffix}")
+    assert f"--weights mine.{suffix}" in caught.value.hint

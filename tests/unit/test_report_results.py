@@ -362,3 +362,10 @@ def test_a_gate_is_told_with_what_decided(tmp_path):
     assert "4.9 to 5.1" in text
     assert "6 launches" in text
     assert "It is cut." in text
+
+
+def test_an_artifact_is_no_result_and_its_manifest_is_named(tmp_path):
+    (tmp_path / "a.tflite").write_bytes(b"TFL3")
+    with pytest.raises(InputError, match="not a result") as caught:
+        read_result(tmp_path / "a.tflite")
+    assert "a.tflite.json" in caught.value.hint

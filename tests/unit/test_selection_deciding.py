@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from edgese.records.budget import Limit
 from edgese.records.candidate import Candidate
+from edgese.records.measurement import Caution
 from edgese.records.verdict import Observation
 from edgese.selection.agenda import WORKS, Open, steps, with_expectations
 from edgese.selection.deciding import Aim, Known, decide, key, merit
@@ -355,3 +356,51 @@ def test_expectations_are_as_wide_as_they_say():
     assert found.low == pytest.approx(10 * 2**LEAST_POWER / FACTOR)
     assert found.high == pytest.approx(10 * 2**MOST_POWER * FACTOR)
     assert msgspec.json.decode(found.to_json(), type=Observation) == found
+
+
+def measured(name, ms, macs, share=0.8, half=0.02, cautions=()):
+    return Known(
+        candidate(name),
+        (
+            figure("latency_p50_ms", ms * 0.98, ms * 1.02),
+            figure("macs", macs, source="counted"),
+            figure("accuracy", share - half, share + half, "evaluated"),
+        ),
+        artifact=f"{name}.tflite",
+        cautions=cautions,
+    )
+
+
+def test_latencies_of_a_family_that_contradict_each_other_are_a_caution():
+    among = [measured("efficientnet_lite0", 7.2, 4e8), measured("efficientnet_lite2", 2.5, 9e8)]
+    decision = decide(among, Aim(()))
+    assert decision.chosen == among[1].candidate.label
+    (side_by_side,) = [said for said in decision.cautions if "disturbed" in said]
+    assert "2.50 ms" in side_by_side
+    assert "edgese profile efficientnet_lite2.tflite efficientnet_lite0.tflite" in side_by_side
+
+
+@pytest.mark.parametrize(
+    "among",
+    [
+        # A family's latencies as they should be, and two families, which need not fit.
+        [measured("efficientnet_lite0", 2.5, 4e8), measured("efficientnet_lite2", 5.4, 9e8)],
+        [measured("efficientnet_lite0", 7.2, 4e8), measured("se_resnet50", 2.5, 4e9)],
+    ],
+)
+def test_latencies_that_fit_or_need_not_fit_are_no_caution(among):
+    assert not [said for said in decide(among, Aim(())).cautions if "disturbed" in said]
+
+
+def test_a_tie_in_accuracy_and_a_disturbed_measurement_are_said_beside_the_decision():
+    noisy = Caution(code="OUTLIERS", numbers={}, message="Many lie far out.", advice="Again.")
+    tied = [
+        measured("efficientnet_lite0", 2.5, 4e8, share=0.80, cautions=(noisy,)),
+        measured("efficientnet_lite1", 4.0, 6e8, share=0.79),
+        measured("efficientnet_lite2", 5.4, 9e8, share=0.60),
+    ]
+    said = decide(tied, Aim(())).cautions
+    assert any("does not separate" in one and "lite1" in one for one in said)
+    assert not any("lite2" in one for one in said)
+    assert f"{tied[0].candidate.label}: Many lie far out. Again." in said
+    assert not decide([tied[1], tied[2]], Aim(())).cautions

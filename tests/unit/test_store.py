@@ -11,6 +11,7 @@ import pytest
 from edgese import store
 from edgese.errors import InputError, OutputError, StoreError
 from edgese.records.base import Record
+from edgese.store import manifest_path, read_manifest
 
 
 class Result(Record, frozen=True):
@@ -269,3 +270,14 @@ def test_a_copied_folder_has_the_hash_of_the_original(tmp_path):
     store.copy(tmp_path / "package", tmp_path / "copy")
     assert store.sha256_of(tmp_path / "copy") == store.sha256_of(tmp_path / "package")
     assert (tmp_path / "copy" / "empty").is_dir()
+
+
+def test_an_artifact_without_a_manifest_is_told_apart_from_a_broken_one(tmp_path):
+    artifact = tmp_path / "foreign.tflite"
+    artifact.write_bytes(b"bytes")
+    with pytest.raises(InputError, match=r"foreign\.tflite has no manifest") as caught:
+        read_manifest(artifact)
+    assert "edgese convert" in caught.value.hint
+    manifest_path(artifact).write_text("{")
+    with pytest.raises(InputError, match="not a readable Manifest"):
+        read_manifest(artifact)
