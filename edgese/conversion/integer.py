@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from edgese import store
 from edgese.conversion.cache import PROGRAM, REFERENCE
 from edgese.conversion.export import exported
@@ -77,7 +79,6 @@ def quantize_program(
             quantization=Quantization(
                 calibration=integer.pictures.calibration,
                 fidelity=made.fidelity,
-                integers=made.integers,
                 collapse=made.collapse if weights.trained else "",
             ),
             folder=folder,
@@ -173,6 +174,7 @@ def write_program(
     import numpy as np
     import torch
 
+    from edgese.quantization.fingerprint import integers_sha256
     from edgese.quantization.integers import integer_outputs
 
     logits = integer_outputs(program, pictures, batch)
@@ -184,5 +186,6 @@ def write_program(
         reference_sha256=store.sha256_of(folder / REFERENCE),
         weights=weights,
         torch=str(torch.__version__),
-        quantization=quantization,
+        # Of this program, whatever a manifest says.
+        quantization=msgspec.structs.replace(quantization, integers=integers_sha256(program)),
     )
