@@ -13,8 +13,8 @@ from edgese.quantization.qat import LearntGrids, student
 from edgese.records.training import Advance, TrainingRecipe
 from edgese.training.loop import TrainingData, fit
 
-# Of torch, on any number of cores: what a step computes depends on them, and a step is too small to
-# be dealt out to lanes.
+# Threads of torch, on any number of cores: what a step computes depends on them. Its images are
+# not dealt out to lanes, since the gradient of a scale depends on how many values it is of.
 _THREADS: Final = 2
 
 if TYPE_CHECKING:
