@@ -15,7 +15,7 @@ pytest.importorskip("ai_edge_litert")
 from PIL import Image  # noqa: E402
 from torch import nn  # noqa: E402
 
-from edgese import catalog, machine  # noqa: E402
+from edgese import catalog, machine, quantize  # noqa: E402
 from edgese.conversion.export import exported, logits_of  # noqa: E402
 from edgese.models.builder import build  # noqa: E402
 from edgese.models.untrained import plausible  # noqa: E402
@@ -145,13 +145,15 @@ def program(network):
 def test_the_hash_sees_every_number_of_a_program(program):
     before = integers_sha256(program)
     assert integers_sha256(program) == before
-    held = held_tensors(program)
-    kinds = [next(n for n in held if part in n) for part in ("weight_conv2d", "scales", "bias_of")]
+    read = {node.name for node in program.graph.nodes if node.op == "placeholder" and node.users}
+    held = {name: tensor for name, tensor in held_tensors(program).items() if name in read}
+    kinds = [next(n for n in held if part in n) for part in ("_weight_", "_scales_", "_bias_of_")]
     for name in kinds:
         tensor = held[name]
         first = tensor.view(-1)[0].item()
-        # A step of a weight or a bias, and the last place of a scale.
-        tensor.view(-1)[0] = first * (1 + 2**-22) if "scales" in name else first - 1
+        # Some steps of a weight or a bias, towards the other end; the last place of a scale.
+        away = first - 1 if first > 0 else first + 1
+        tensor.view(-1)[0] = first * (1 + 2**-22) if "scales" in name else away
         assert integers_sha256(program) != before, name
         tensor.view(-1)[0] = first
     assert integers_sha256(program) == before
@@ -204,3 +206,28 @@ def test_a_faulty_image_stops_all_lanes_with_its_error(network, monkeypatch):
         quantized(
             exported(network, "small", (1, 3, SIDE, SIDE)), catalog.recipe("int8-minmax"), given
         )
+
+
+def test_a_training_for_integers_does_not_depend_on_the_threads_of_torch(folder, tmp_path):
+    pytest.importorskip("matplotlib")
+    spec = folder / "small.toml"
+    spec.write_text(SPEC)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(
+                quantize(
+                    spec,
+                    folder,
+                    weights="none",
+                    recipe="int8-qat",
+                    epochs=2,
+                    out=tmp_path / str(threads),
+                )
+            )
+    finally:
+        torch.set_num_threads(before)
+    started = quantize(spec, folder, weights="none", recipe="int8", out=tmp_path / "start")
+    assert found[0].integers == found[1].integers != started.integers
