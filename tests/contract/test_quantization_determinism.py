@@ -71,11 +71,13 @@ def images(count, seed=0):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Image files."""
+    """Image files, in a folder of their own: a training leaves a drawing, which is an image too."""
+    place = tmp_path / "images"
+    place.mkdir()
     for index, image in enumerate(images(20)):
         pixels = np.clip(128 + 50 * image, 0, 255).astype(np.uint8).transpose(1, 2, 0)
-        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
-    return tmp_path
+        Image.fromarray(pixels).save(place / f"{index}.png")
+    return place
 
 
 def converted(folder, cores, hash_seed, *targets):
