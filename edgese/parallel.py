@@ -55,16 +55,23 @@ def in_order(
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch compute with one thread meanwhile, in the thread that calls."""
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch compute with so many threads meanwhile, in the thread that calls."""
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute with one thread meanwhile, in the thread that calls; also a decorator."""
+    with torch_threads(1):
+        yield
 
 
 class Lanes:
@@ -133,8 +140,8 @@ def outputs(
     """Return what ``run`` gives for all images, (count, classes), computed a batch at a time.
 
     Args:
-        run: (batch, 3, H, W) to (batch, classes); it is called by several threads at once, in
-            inference mode.
+        run: (batch, 3, H, W) to (batch, classes); it is called by several threads at once, without
+            gradients.
         images: (count, 3, H, W), for any count.
         memory_mb: as in `Lanes`.
         lanes: the most; 1 for a ``run`` that only one thread at a time may call.
@@ -143,7 +150,7 @@ def outputs(
     import torch
 
     def computed(part: "Tensor") -> "NDArray[np.float32]":
-        with torch.inference_mode():
+        with torch.no_grad():
             given: NDArray[np.float32] = run(part).float().numpy()
         return given
 

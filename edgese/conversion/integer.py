@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from edgese import store
 from edgese.conversion.cache import PROGRAM, REFERENCE
 from edgese.conversion.export import exported
@@ -82,7 +84,6 @@ def quantize_program(
             quantization=Quantization(
                 calibration=integer.pictures.calibration,
                 fidelity=made.fidelity,
-                integers=made.integers,
                 collapse=made.collapse if weights.trained else "",
             ),
             folder=folder,
@@ -189,6 +190,7 @@ def write_program(
     import numpy as np
     import torch
 
+    from edgese.quantization.fingerprint import integers_sha256
     from edgese.quantization.integers import integer_outputs
 
     logits = integer_outputs(program, pictures, batch)
@@ -200,5 +202,6 @@ def write_program(
         reference_sha256=store.sha256_of(folder / REFERENCE),
         weights=weights,
         torch=str(torch.__version__),
-        quantization=quantization,
+        # Of this program, whatever a manifest says.
+        quantization=msgspec.structs.replace(quantization, integers=integers_sha256(program)),
     )

@@ -3,9 +3,9 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from edgese.parallel import outputs
+from edgese.parallel import outputs, torch_threads
 from edgese.quantization.canonical import canonical
 from edgese.quantization.features import Features
 from edgese.quantization.memory import running_mb
@@ -13,6 +13,10 @@ from edgese.quantization.ptq import BATCH, Quantized, Stage, finished
 from edgese.quantization.qat import LearntGrids, student
 from edgese.records.training import Advance, TrainingRecipe
 from edgese.training.loop import TrainingData, fit
+
+# Threads of torch, on any number of cores: what a step computes depends on them. Its images are
+# not dealt out to lanes, since the gradient of a scale depends on how many values it is of.
+_THREADS: Final = 2
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,20 +61,21 @@ def learnt(
     followed = None
     if distillation is not None and distillation.features:
         followed = Features(learning, teacher)
-    log = fit(
-        learning.network,
-        data,
-        recipe,
-        folder=folder,
-        seed=seed,
-        teacher=teacher,
-        resume=resume,
-        depends=depends,
-        extension=LearntGrids(followed.difference, distillation.features)
-        if followed is not None and distillation is not None
-        else LearntGrids(),
-        progress=on_advance,
-    )
+    with torch_threads(_THREADS):
+        log = fit(
+            learning.network,
+            data,
+            recipe,
+            folder=folder,
+            seed=seed,
+            teacher=teacher,
+            resume=resume,
+            depends=depends,
+            extension=LearntGrids(followed.difference, distillation.features)
+            if followed is not None and distillation is not None
+            else LearntGrids(),
+            progress=on_advance,
+        )
     if followed is not None:
         followed.close()
     module, plan = learning.learnt()

@@ -81,8 +81,9 @@ def fit(
 ) -> TrainingLog:
     """Trains a student in place; in the end it has the final weights, averaged ones if asked.
 
-    The same student, data, recipe and seed give the same weights, bit for bit on a CPU, also where
-    the run was interrupted and resumed, and whatever the number of workers. After each epoch the
+    The same student, data, recipe and seed give the same weights, bit for bit on a CPU with as many
+    threads of torch, also where the run was interrupted and resumed, and whatever the number of
+    workers. After each epoch the
     folder has log.json and log.csv, and a checkpoint where the last is not seconds old; curve.png
     follows once a minute. Ctrl-C ends the run after the current
     step, with a checkpoint; a second one ends it at once. The last checkpoint stays when the run is

@@ -23,7 +23,7 @@ LAYERS = (
     ("conversion", "evaluation", "inspection", "measure", "prediction", "quantization", "training"),
     ("seals", "targets", "devices", "models", "data", "statistics", "store"),
     ("program",),
-    ("catalog", "project", "machine"),
+    ("catalog", "project", "parallel", "machine"),
     ("protocols",),
     ("records",),
     ("bounds",),

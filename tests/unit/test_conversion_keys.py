@@ -113,3 +113,9 @@ def test_a_spec_of_wrong_types_is_a_config_error():
     spec = msgspec.structs.replace(SPEC, classes="many", labels=())
     with pytest.raises(ConfigError, match="classes"):
         from_spec(spec, "none", resolution=None, classes=None, batch=1)
+
+
+def test_another_processor_or_another_choice_of_kernels_changes_the_key(monkeypatch):
+    before = program()
+    monkeypatch.setattr(keys.machine, "arithmetic", lambda: "another processor")
+    assert program() != before
