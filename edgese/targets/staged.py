@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from edgese.errors import ConversionError, InputError, stage
 from edgese.protocols import Predictor, Progress, Target
 from edgese.records.artifact import Interface, ModelCard, OperatorReport, Recipe, TargetOptions
+from edgese.store import writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,9 +24,9 @@ class Staged:
     these never saw, what nobody did.
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, name: str, target: Target) -> None:
+        self.NAME = name
         self.target = target
-        self.NAME = target.NAME
 
     def prepare(self) -> None:
         """See `Target`."""
@@ -50,7 +51,8 @@ class Staged:
         progress: Progress,
     ) -> Interface:
         """See `Target`."""
-        with stage(f"convert {card.name} to {self.NAME}", ConversionError, hint=_WRITE_OTHERWISE):
+        doing = f"convert {card.name} to {self.NAME}"
+        with stage(doing, ConversionError, hint=_WRITE_OTHERWISE), writing(dest):
             return self.target.convert(program, card, recipe, options, dest, progress)
 
     def deviation(
