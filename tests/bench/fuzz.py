@@ -15,8 +15,11 @@ does not end is killed. What counts:
 import argparse
 import base64
 import copy
+import gc
+import importlib
 import json
 import os
+import pkgutil
 import random
 import re
 import resource
@@ -39,6 +42,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import tomli_w
 
+import edgese
 from edgese import __main__, __version__
 from edgese.records.baseline import NOISE_RUNS, Baseline, Noise, NoiseFile
 from edgese.records.evaluation import EvaluationResult
@@ -763,20 +767,23 @@ def table(tally: Tally) -> str:
 
 def warm() -> None:
     """Imports what the commands import, once and before any thread is started."""
-    import ai_edge_litert.interpreter
-    import coremltools
-    import numpy as np
-    import onnx
-    import onnxruntime
-    import PIL.Image
-    import safetensors.torch
-    import torch
-    from executorch.extension.pybindings import _portable_lib  # noqa: F401
-
-    import edgese.cli.app  # noqa: F401
-
-    torch.set_num_threads(1)
-    del ai_edge_litert, coremltools, np, onnx, onnxruntime, PIL, safetensors
+    # Each is a stand-alone script, or needs a plug-in of Qualcomm's.
+    alone = ("edgese.__main__", "edgese.devices.fake", "edgese.measure.bundles.driver")
+    names = [
+        *(module.name for module in pkgutil.walk_packages(edgese.__path__, "edgese.")),
+        *("ai_edge_litert.interpreter", "coremltools", "onnx.checker", "onnxruntime", "rich.table"),
+        *("PIL.ImageOps", "PIL.JpegImagePlugin", "PIL.PngImagePlugin", "PIL.WebPImagePlugin"),
+        *("PIL.BmpImagePlugin", "safetensors.torch", "rich.console", "numpy.lib.format"),
+        "executorch.extension.pybindings._portable_lib",
+    ]
+    for name in names:
+        if not name.startswith(alone):
+            with suppress(ImportError):
+                importlib.import_module(name)
+    sys.modules["torch"].set_num_threads(1)
+    # What is never collected is never copied by a fork.
+    gc.collect()
+    gc.freeze()
 
 
 def main() -> int:
