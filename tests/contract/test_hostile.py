@@ -8,9 +8,9 @@ import zipfile
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from torch import nn
 
+from edgese import catalog
 from edgese.conversion.export import exported, logits_of
 from edgese.conversion.integer import Integer, quantized_network
 from edgese.conversion.subject import find_subject
@@ -23,6 +23,7 @@ from edgese.models.weights import load_network, resolve_weights, save_weights
 from edgese.quantization.pictures import calibration_set
 from edgese.records.model import Preprocessing
 
+save_file = pytest.importorskip("safetensors.torch").save_file
 PIXELS = Preprocessing(height=32, width=32)
 
 
@@ -224,12 +225,15 @@ class Base(nn.Module):
         self.c = nn.Linear(8, 10)
 
     def features(self, x):
+        """What the classifier sees."""
         return torch.relu(self.b(torch.relu(self.a(x))))
 
     def head(self, x):
+        """The classifier."""
         return self.c(x.mean((2, 3)))
 
     def forward(self, x):
+        """See `nn.Module`."""
         return self.head(self.features(x))
 
 
@@ -248,16 +252,22 @@ def expanded():
 
 
 class Shared(Base):
+    """One convolution under two names."""
+
     def __init__(self):
         super().__init__()
         self.other = self.b
 
     def forward(self, x):
+        """See `nn.Module`."""
         return self.head(torch.relu(self.other(self.features(x))))
 
 
 class Twice(Base):
+    """One convolution that is called twice."""
+
     def forward(self, x):
+        """See `nn.Module`."""
         return self.head(torch.relu(self.b(self.features(x))))
 
 
@@ -280,14 +290,12 @@ def test_modules_that_can_be_made_right_are_quantized(kind):
     module = WORKING[kind]()
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     training = module.training
-    from edgese import catalog
-
     found = subject(module)
     network, _ = found.load()
     recipe = catalog.recipe("int8")
     integer = Integer(recipe=recipe, pictures=calibration_set("embedded", 8))
     made = quantized_network(network, found.card, integer, batch=1, on_stage=lambda *_: None)
-    assert made.fidelity.cosine > 0.95
+    assert made.fidelity.sqnr_db > 15
     assert module.training is training
     for name, tensor in module.state_dict().items():
         assert tensor.dtype == before[name].dtype
@@ -332,8 +340,8 @@ REFUSED = {
     "4-D": (lambda s, x: s.features(x), r"of shape \(1, 8, 8, 8\)"),
     "integers": (lambda s, x: s.head(s.features(x)).round().int(), r"of torch\.int32"),
     "complex": (lambda s, x: torch.fft.fft(s.head(s.features(x))), r"of torch\.complex64"),
-    "raises": (lambda _s, _x: {}["missing"], "KeyError in test_hostile: 'missing'"),
-    "wrong shape": (lambda s, x: s.c(s.features(x)), "RuntimeError"),
+    "raises": (lambda _s, _x: {}["missing"], r"KeyError in \S*test_hostile: 'missing'"),
+    "wrong shape": (lambda s, x: s.c(x), "RuntimeError"),
     "leaves": (lambda _s, _x: open("/nowhere"), r"No such file or directory \(/nowhere\)"),  # noqa: PTH123, SIM115
     "recursion": (lambda s, x: s(x), "nested deeper than"),
 }
@@ -354,11 +362,10 @@ UNEXPORTABLE = {
     "loop on data": lambda s, x: (
         s.head(s.features(x)) * sum(1 for _ in range(int(x.abs().sum()) + 1))
     ),
-    "numpy": lambda s, x: s.head(torch.from_numpy(s.features(x).detach().numpy() * float(x.max()))),
 }
 
 
-@pytest.mark.parametrize("kind", ["branch on data", "loop on data"])
+@pytest.mark.parametrize("kind", UNEXPORTABLE)
 def test_modules_that_torch_cannot_export_are_a_conversion_error(kind):
     found = subject(answering(UNEXPORTABLE[kind]))
     with pytest.raises(ConversionError, match=r"Cannot export mine with torch\.export"):
