@@ -92,7 +92,9 @@ def _unwritten(error: OSError | SystemExit) -> int:
     """Tells output that nobody takes from everything else."""
     # Typer leaves with 1, which means "budget missed", where a pipe is broken.
     cause = error.__context__ if isinstance(error, SystemExit) else error
-    if isinstance(cause, BrokenPipeError) and not _is_read(sys.stdout.fileno()):
+    # Where it is another pipe that broke, such as a worker's, output is still read.
+    printed = isinstance(error, SystemExit) or not _is_read(sys.stdout.fileno())
+    if isinstance(cause, BrokenPipeError) and printed:
         # The reader has seen enough (`edgese models | head`).
         _drop_output()
         return 0

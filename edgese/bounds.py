@@ -68,11 +68,10 @@ def opened(path: Path, what: str, *, hint: str = "") -> BufferedReader:
         # A name with a zero byte is a ValueError.
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InputError(f"The {what} {path} cannot be read: {reason}.", hint=hint) from error
-    file = os.fdopen(descriptor, "rb")
     if fault := _irregular(os.fstat(descriptor).st_mode):
-        file.close()
+        os.close(descriptor)
         raise InputError(f"The {what} {path} cannot be read: it is {fault}, not a file.", hint=hint)
-    return file
+    return os.fdopen(descriptor, "rb")
 
 
 def content(path: Path, what: str, most: int, *, hint: str = "") -> bytes:

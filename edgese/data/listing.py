@@ -84,7 +84,7 @@ def limited(data: DataSet, limit: int) -> DataSet:
 def name_in(source: Path, file: Path) -> str:
     r"""How a record calls an image: relative to the folder or the CSV's, or whole if it lies apart.
 
-    A name that is not UTF-8 has its bytes written as \\xff: records are UTF-8.
+    A name that is not UTF-8 has its other bytes written as numbers: records are UTF-8.
     """
     root = source if source.is_dir() else source.parent
     inside = file.is_relative_to(root)

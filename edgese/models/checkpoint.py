@@ -135,14 +135,17 @@ def _read_torch(path: Path) -> object:
 
     import torch
 
-    # Only the newer zip files can be mapped into memory.
-    mapped = file_format(path) == "zip"
-    if mapped:
+    form = file_format(path)
+    if form == "zip":
         _refuse_programs(path)
+    # Only the newer zip files can be mapped into memory; and by a path torch goes by the suffix.
+    mapped = form == "zip" and path.suffix != ".safetensors"
     # Whatever a damaged pickle makes torch's unpickler raise.
-    with stage(f"read the weights {path} as a torch file", hint=_AGAIN):
+    with _opened(path) as file, stage(f"read the weights {path} as a torch file", hint=_AGAIN):
         try:
-            content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            content: object = torch.load(
+                path if mapped else file, map_location="cpu", weights_only=True, mmap=mapped
+            )
         except pickle.UnpicklingError as error:
             if "weights_only" not in str(error) and "Weights only" not in str(error):
                 raise

@@ -34,11 +34,11 @@ def target_module(name: str) -> Target:
         ConfigError: there is none of that name; the nearest ones are told.
     """
     if name in TARGETS:
-        return Staged(TARGETS[name])
+        return Staged(name, TARGETS[name])
     offered = entry_points(group=ENTRY_POINTS)
     if name in offered.names:
         found: Target = offered[name].load()
-        return Staged(found)
+        return Staged(name, found)
     known = sorted({*TARGETS, *offered.names})
     near = difflib.get_close_matches(name, known, n=2)
     raise ConfigError(

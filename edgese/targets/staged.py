@@ -1,9 +1,9 @@
-"""A target at whose boundary everything that its libraries raise becomes an error of edgese."""
+"""A target whose runtime cannot raise anything but an error of edgese."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgese.errors import ConversionError, InputError, stage
+from edgese.errors import InputError, stage
 from edgese.protocols import Predictor, Progress, Target
 from edgese.records.artifact import Interface, ModelCard, OperatorReport, Recipe, TargetOptions
 
@@ -13,28 +13,22 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 _CONVERT_AGAIN = "It may be damaged or of another kind; convert the model again."
-_WRITE_OTHERWISE = "Write the operator that it names as others that mean the same."
 
 
 class Staged:
-    """A target whose every step ends well or in an EdgeseError; see `edgese.errors.stage`.
+    """A target whose runtime ends well or in an EdgeseError; see `edgese.errors.stage`.
 
-    Converters and runtimes raise what their authors thought of, and on programs and files that
-    these never saw, what nobody did.
+    Runtimes raise what their authors thought of, and on files that these never saw, what nobody
+    did. Converting needs no such boundary: it has a process of its own (`edgese.conversion.pool`).
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, name: str, target: Target) -> None:
+        self.NAME = name
         self.target = target
-        self.NAME = target.NAME
 
     def prepare(self) -> None:
         """See `Target`."""
-        with stage(
-            f"load the converter of {self.NAME}",
-            ConversionError,
-            hint="`edgese doctor` reports whether its packages fit.",
-        ):
-            self.target.prepare()
+        self.target.prepare()
 
     def check(self, card: ModelCard, recipe: Recipe, options: TargetOptions) -> None:
         """See `Target`."""
@@ -50,8 +44,7 @@ class Staged:
         progress: Progress,
     ) -> Interface:
         """See `Target`."""
-        with stage(f"convert {card.name} to {self.NAME}", ConversionError, hint=_WRITE_OTHERWISE):
-            return self.target.convert(program, card, recipe, options, dest, progress)
+        return self.target.convert(program, card, recipe, options, dest, progress)
 
     def deviation(
         self,
@@ -62,8 +55,7 @@ class Staged:
         pictures: "NDArray[np.float32]",
     ) -> float | None:
         """See `Target`."""
-        with stage(f"compare {artifact} with its program", ConversionError):
-            return self.target.deviation(program, card, artifact, interface, pictures)
+        return self.target.deviation(program, card, artifact, interface, pictures)
 
     def inspect(self, artifact: Path, delegate: str) -> OperatorReport:
         """See `Target`."""

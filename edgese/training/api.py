@@ -3,7 +3,7 @@
 import hashlib
 import platform
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -17,7 +17,7 @@ from edgese.data.classes import ClassNames
 from edgese.data.digits import DIGITS, digit_pictures
 from edgese.data.labels import labels_of
 from edgese.data.sources import Pictures, find_pictures, held_out
-from edgese.errors import Collapsed, ConfigError
+from edgese.errors import Collapsed, ConfigError, stage
 from edgese.models.cost import cost
 from edgese.models.registry import customized, find_model
 from edgese.models.weights import save_weights
@@ -127,7 +127,7 @@ def train(
         )
         named_classes(start.network, pictures.train.class_names)
         followed = teacher_network(start.network.spec, teacher_model, teacher) if teacher else None
-        with _computing_with(threads):
+        with _computing_with(threads), _training(spec.name):
             log = fit(
                 start.network,
                 pictures,
@@ -217,6 +217,12 @@ def _claimed(folder: Path, processes: Processes, *, resume: bool) -> Iterator[No
         store.writable_folder(folder)
     with store.locked(folder, name=_LOCK, on_wait=refuse) if processes.first else nullcontext():
         yield
+
+
+def _training(name: str) -> AbstractContextManager[None]:
+    return stage(
+        f"train {name}", ConfigError, hint="A smaller --batch or --resolution takes less memory."
+    )
 
 
 def _pictures(spec: ModelSpec, asked: _Asked) -> TrainingData:

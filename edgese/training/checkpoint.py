@@ -1,7 +1,6 @@
 """Where a run stands, on disk: enough to go on to the very same result."""
 
 import io
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -10,24 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from edgese import store
-from edgese.errors import ConfigError, InputError, StoreError
+from edgese.bounds import opened
+from edgese.errors import ConfigError, InputError, StoreError, stage
 from edgese.records.training import TRAINING_SCHEMA, TrainingLog
 from edgese.training.average import WeightAverage
 from edgese.training.meter import Sums
 
 CHECKPOINT: Final = "checkpoint.pt"
 
-# What torch.load raises on files that are cut short or something else.
-_DAMAGED: Final = (
-    RuntimeError,
-    EOFError,
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    IndexError,
-    pickle.UnpicklingError,
-)
+_TEXTS: Final = frozenset({"log", "sums"})
+_KEYS: Final = _TEXTS | {"student", "optimizer", "average", "updates"}
+_START_AGAIN: Final = "Remove it and start again."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,21 +74,23 @@ def read(folder: Path, wanted: TrainingLog) -> dict[str, Any]:
             f"There is no checkpoint in {folder} to resume from.",
             hint="Leave --resume out, or give --out the folder of the run.",
         )
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        schema = int(content["schema"])
-    except _DAMAGED as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(
-            f"{path} is not a readable checkpoint: {reason}",
-            hint="Remove it and start again.",
-        ) from error
+    with (
+        opened(path, "checkpoint", hint=_START_AGAIN) as file,
+        stage(f"read the checkpoint {path}", hint=_START_AGAIN),
+    ):
+        found: object = torch.load(file, map_location="cpu", weights_only=True)
+    content: dict[str, Any] = found if isinstance(found, dict) else {}
+    schema = content.get("schema")
+    if not isinstance(schema, int):
+        raise InputError(f"{path} is no checkpoint of edgese.", hint=_START_AGAIN)
     if schema != TRAINING_SCHEMA:
         age = "an older" if schema < TRAINING_SCHEMA else "a newer"
         raise StoreError(
             f"{path} has schema {schema}, from {age} edgese; this one reads {TRAINING_SCHEMA}.",
             hint="Go on with the edgese that wrote it, or start again.",
         )
+    if not content.keys() >= _KEYS or not all(isinstance(content[key], str) for key in _TEXTS):
+        raise InputError(f"{path} has not all that a checkpoint has.", hint=_START_AGAIN)
     content["log"] = TrainingLog.from_json(content["log"], path)
     content["sums"] = Sums.from_json(content["sums"], path)
     _refuse_another(folder, content["log"], wanted)
@@ -104,12 +98,17 @@ def read(folder: Path, wanted: TrainingLog) -> dict[str, Any]:
 
 
 def restore(content: dict[str, Any], learner: Learner) -> None:
-    """Puts a learner where `read`'s checkpoint was."""
-    learner.student.load_state_dict(content["student"])
-    learner.optimizer.load_state_dict(content["optimizer"])
-    if learner.average is not None:
-        averages: dict[str, Tensor] = content["average"]
-        learner.average.load(averages, content["updates"])
+    """Puts a learner where `read`'s checkpoint was.
+
+    Raises:
+        InputError: it holds something else than such a learner.
+    """
+    with stage("go on from the checkpoint", hint=_START_AGAIN, also=(TypeError, KeyError)):
+        learner.student.load_state_dict(content["student"])
+        learner.optimizer.load_state_dict(content["optimizer"])
+        if learner.average is not None:
+            averages: dict[str, Tensor] = content["average"]
+            learner.average.load(averages, content["updates"])
 
 
 def _refuse_another(folder: Path, found: TrainingLog, wanted: TrainingLog) -> None:

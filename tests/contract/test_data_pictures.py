@@ -146,7 +146,7 @@ def test_a_missing_file_is_an_input_error(tmp_path):
 
 
 def test_a_folder_is_an_input_error(tmp_path):
-    with pytest.raises(InputError, match="Is a directory"):
+    with pytest.raises(InputError, match="it is a folder"):
         read_picture(tmp_path)
 
 

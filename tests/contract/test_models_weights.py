@@ -164,7 +164,7 @@ def test_a_zip_file_with_a_damaged_directory_is_an_input_error(tmp_path, state):
     path = saved(tmp_path, state)
     path.write_bytes(path.read_bytes().replace(b"PK\x01\x02", b"PK\x01\x03"))
 
-    with pytest.raises(InputError, match="not a readable torch file"):
+    with pytest.raises(InputError, match="as a torch file: BadZipFile"):
         load(path)
 
 
@@ -211,7 +211,7 @@ def test_weights_that_are_not_finite_are_named(value, tmp_path, state):
 def test_integer_weights_are_refused(tmp_path, state):
     integers = {name: tensor.to(torch.int8) for name, tensor in state.items()}
 
-    with pytest.raises(InputError, match="integers"):
+    with pytest.raises(InputError, match="as int8"):
         load(saved(tmp_path, integers))
 
 

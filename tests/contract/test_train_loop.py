@@ -320,7 +320,7 @@ def test_a_damaged_checkpoint_is_an_input_error(tmp_path, keep):
         trained(tmp_path, extension=InterruptedAt(0))
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(InputError, match="not a readable checkpoint"):
+    with pytest.raises(InputError, match="read the checkpoint"):
         trained(tmp_path, resume=True)
 
 

@@ -110,7 +110,7 @@ def test_a_missing_file_is_an_input_error(name, tmp_path):
 
 
 def test_a_folder_is_an_input_error(tmp_path):
-    with pytest.raises(InputError, match="no weights file"):
+    with pytest.raises(InputError, match="it is a folder"):
         resolve_weights(LITE0, str(tmp_path))
 
 

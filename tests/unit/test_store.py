@@ -148,8 +148,8 @@ def test_a_refusal_to_write_is_an_output_error_with_its_reason(tmp_path, code, r
 
 
 def test_another_system_error_stays_what_it_is(tmp_path):
-    with pytest.raises(OSError, match="Input/output"), store.writing(tmp_path):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    with pytest.raises(OSError, match="No such process"), store.writing(tmp_path):
+        raise OSError(errno.ESRCH, os.strerror(errno.ESRCH))
 
 
 def test_a_device_that_is_full_is_an_output_error():
