@@ -21,11 +21,13 @@ LAYERS = (
     ("selection", "report"),
     ("results", "budgets"),
     ("conversion", "evaluation", "inspection", "measure", "prediction", "quantization", "training"),
-    ("seals", "targets", "devices", "models", "data", "statistics", "store"),
+    ("seals", "targets", "devices", "models", "data", "statistics", "store", "scratch"),
     ("catalog", "project", "machine"),
     ("protocols",),
     ("records",),
-    ("errors",),
+    ("workers",),
+    ("lifeline",),
+    ("guard", "errors"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
