@@ -80,6 +80,12 @@ def _sweep(root: Path, but: Path | None = None) -> None:
             _if_unused(root, key, partial(store.remove, work / key))
 
 
+def clear_up(root: Path) -> None:
+    """Remove what killed conversions left, where the cache may be written."""
+    with suppress(OutputError), store.writing(root):
+        _sweep(root)
+
+
 def _if_unused(root: Path, key: str, action: Callable[[], None]) -> bool:
     """Does something unless a conversion of that program runs; whether it was done."""
 

@@ -484,7 +484,9 @@ def lasting(place: Path, *patterns: str, but: frozenset[str] = frozenset()) -> d
     """JSON files without what differs from run to run, and without ``but``."""
     left_out = VOLATILE | but
     return {
-        str(path.relative_to(place)): json.dumps(_lasting(json.loads(path.read_bytes()), left_out))
+        str(path.relative_to(place)): json.dumps(
+            _lasting(json.loads(path.read_bytes()), left_out), sort_keys=True
+        )
         for pattern in patterns
         for path in sorted(place.glob(pattern))
     }
@@ -515,7 +517,7 @@ def packed(place: Path) -> dict[str, str]:
             name: hashlib.sha256(archive.read(name)).hexdigest() for name in archive.namelist()
         }
         contents = json.loads(archive.read("contents.json"))
-    return found | {"contents.json": json.dumps(_lasting(contents, VOLATILE))}
+    return found | {"contents.json": json.dumps(_lasting(contents, VOLATILE), sort_keys=True)}
 
 
 def chosen(place: Path) -> dict[str, str]:
