@@ -111,6 +111,7 @@ class Row:
 
     command: str
     moments: int = 0
+    # The command had ended by itself.
     too_late: int = 0
     running: list[str] = field(default_factory=list)
     partial: list[str] = field(default_factory=list)
@@ -277,19 +278,26 @@ def warm() -> None:
 def table(rows: Sequence[Row]) -> str:
     """The tries as a table in Markdown."""
     lines = [
-        "| command | kills | partial | still running | files left | unequal |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| command | kills | after its end | partial | still running | files left | unequal |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
     lines += [
-        f"| {row.command} | {row.moments} | {len(row.partial)} | {len(row.running)} | "
-        f"{len(row.left)} | {len(row.unequal)} |"
+        f"| {row.command} | {row.moments} | {row.too_late} | {len(row.partial)} | "
+        f"{len(row.running)} | {len(row.left)} | {len(row.unequal)} |"
         for row in rows
     ]
     return "\n".join(lines)
 
 
 def project(place: Path, start: Start = executed) -> Path:
-    """A project with everything that the commands need as their input."""
+    """Make a project with everything that the commands need as their input."""
+    inputs(place)
+    made(place, start)
+    return place
+
+
+def inputs(place: Path) -> None:
+    """Write what nothing has to be run for: specs, images, a device and a budget."""
     from PIL import Image
 
     from edgese.data.classes import ClassNames
@@ -311,6 +319,10 @@ def project(place: Path, start: Start = executed) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         image = images.read(number).resize((16, 16), Image.Resampling.BILINEAR)
         image.save(folder / f"{number}.png")
+
+
+def made(place: Path, start: Start) -> None:
+    """Make weights, an artifact, a bundle and what came of it."""
     for number in (1, 2):
         argv = ("train", f"tiny{number}.toml", *TRAIN, "--epochs", "1", "--out", f"trained{number}")
         done(argv, place, start)
@@ -325,7 +337,6 @@ def project(place: Path, start: Start = executed) -> Path:
     subprocess.run(
         [sys.executable, "box.pyz", "--warm"], cwd=place, check=True, capture_output=True
     )
-    return place
 
 
 def tries(
