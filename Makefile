@@ -17,6 +17,7 @@ bench:
 	$(BIN)/python tests/bench/integer_speed.py
 	$(BIN)/python tests/bench/qat_speed.py
 	$(BIN)/python tests/bench/selection.py
+	$(BIN)/python tests/bench/kills.py
 	$(BIN)/python tests/bench/integer_accuracy.py --data "$(EDGESE_DATA)/imagenet-ccby/labels.csv"
 
 setup: $(VENV)/.installed

@@ -232,12 +232,12 @@ class Forked:
         return code
 
 
-def done(argv: Sequence[str], place: Path, start: Start) -> None:
-    """Run a command that must succeed."""
-    code = start(argv, place, "").wait(_LIMIT_S)
-    if code:
+def done(argv: Sequence[str], place: Path, start: Start, *, code: int = 0) -> None:
+    """Run a command to its end, which must have the exit code."""
+    found = start(argv, place, "").wait(_LIMIT_S)
+    if found != code:
         said = (place / "said").read_text("utf-8", "replace")
-        raise RuntimeError(f"{' '.join(argv)} ended with {code}: {said[-600:]}")
+        raise RuntimeError(f"{' '.join(argv)} ended with {found}: {said[-600:]}")
 
 
 def main() -> int:
@@ -405,13 +405,13 @@ def attempt(
             os.kill(pid, signal.SIGKILL)
     row.partial += [f"{when}: {one}" for one in unsound(place)]
     goes_on = command.again if next(place.glob("out/**/checkpoint*"), None) else ()
-    finished = next(place.glob("out/result.json"), None) is not None
-    if not finished or not command.again:
-        try:
-            done((*command.argv, *goes_on), place, start)
-        except RuntimeError as error:
-            row.unequal.append(f"{when}: {error}")
-            return
+    # A finished training refuses to be trained over.
+    finished = bool(command.again) and (place / "out/result.json").is_file()
+    try:
+        done((*command.argv, *goes_on), place, start, code=2 if finished else 0)
+    except RuntimeError as error:
+        row.unequal.append(f"{when}: {error}")
+        return
     found = command.facts(place)
     row.unequal += [f"{when}: {key}" for key in wanted if found.get(key) != wanted[key]]
     row.left += [f"{when}: {one}" for one in debris(place)]
