@@ -106,7 +106,11 @@ os.register_at_fork(after_in_child=_GUARD.leave)
 
 
 def guard_folder(folder: Path) -> None:
-    """Have ``folder`` removed when this process is killed, if it has started a child until then."""
+    """Have ``folder`` removed when this process is killed, if it has started a child until then.
+
+    Args:
+        folder: with a name that no other process ever takes: the guard may be late.
+    """
     _GUARD.add(FOLDER + os.fsencode(folder), start=False)
 
 

@@ -265,17 +265,13 @@ def _output(command: list[str]) -> str:
 @contextmanager
 def _workplace(out: Path) -> Iterator[Path]:
     """A private folder beside the results that is gone afterwards; an earlier one's rest too."""
-    from edgese.lifeline import guard_folder, release_folder
-
-    folder = out.with_name(f"{out.name}.work").absolute()
+    folder = out.with_name(f"{out.name}.work")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
-    guard_folder(folder)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        release_folder(folder)
 
 
 def _unpacked(archive: zipfile.ZipFile, files: dict[str, str], folder: Path) -> None:
