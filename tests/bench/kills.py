@@ -234,7 +234,12 @@ class Forked:
 
 def done(argv: Sequence[str], place: Path, start: Start, *, code: int = 0) -> None:
     """Run a command to its end, which must have the exit code."""
-    found = start(argv, place, "").wait(_LIMIT_S)
+    started = start(argv, place, "")
+    try:
+        found: int | str = started.wait(_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        started.kill()
+        found = f"nothing in {_LIMIT_S:g} s"
     if found != code:
         said = (place / "said").read_text("utf-8", "replace")
         raise RuntimeError(f"{' '.join(argv)} ended with {found}: {said[-600:]}")
@@ -269,6 +274,8 @@ def main() -> int:
 
 def warm() -> None:
     """Import what the commands import, so that their forks need not."""
+    # OpenMP reads it once; its threads lose much on a busy machine.
+    os.environ["OMP_NUM_THREADS"] = "1"
     for name in ("torch", "torch._dynamo", "torch.export", "matplotlib.pyplot", "onnxruntime"):
         import_module(name)
     for name in ("cli.app", "training.api", "quantization.api", "evaluation.api", "selection.api"):
@@ -412,6 +419,7 @@ def attempt(
     except RuntimeError as error:
         row.unequal.append(f"{when}: {error}")
         return
+    note(f"{row.command}: {row.moments}: {when}")
     found = command.facts(place)
     row.unequal += [f"{when}: {key}" for key in wanted if found.get(key) != wanted[key]]
     row.left += [f"{when}: {one}" for one in debris(place)]
