@@ -19,6 +19,7 @@ bench:
 	$(BIN)/python tests/bench/selection.py
 	$(BIN)/python tests/bench/training_recipes.py
 	$(BIN)/python tests/bench/fuzz.py
+	$(BIN)/python tests/bench/kills.py
 	$(BIN)/python tests/bench/integer_accuracy.py --data "$(EDGESE_DATA)/imagenet-ccby/labels.csv"
 	$(BIN)/python tests/bench/program_identity.py --data "$(EDGESE_DATA)/imagenet-ccby/labels.csv"
 

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Runs the command line and exits; see `edgese.errors` for the codes."""
+    from edgese import scratch
+
+    # Torch makes a folder when it is imported, and Python's processes make theirs.
+    scratch.take_over()
     sys.exit(run())
 
 

@@ -11,6 +11,7 @@ from typing import Final
 from packaging.requirements import Requirement
 
 from edgese import __version__, machine
+from edgese.lifeline import run
 from edgese.records.diagnosis import Diagnosis, PackageState
 from edgese.store import cache_folder
 
@@ -112,12 +113,8 @@ def _check(extra: str, requirement: Requirement) -> PackageState:
 def _import_error(module: str) -> str:
     """The last line of what importing ``module`` in a fresh process said; "" where it worked."""
     try:
-        outcome = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", f"import {module}"],
-            capture_output=True,
-            text=True,
-            timeout=IMPORT_TIMEOUT_S,
-            check=False,
+        outcome = run(
+            [sys.executable, "-W", "ignore", "-c", f"import {module}"], timeout_s=IMPORT_TIMEOUT_S
         )
     except subprocess.TimeoutExpired:
         return f"importing it took more than {IMPORT_TIMEOUT_S} s"

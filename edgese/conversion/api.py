@@ -271,6 +271,9 @@ def _rows(order: Order, plans: Sequence[TargetPlan]) -> Iterator[ConversionOutco
     yield from lacking
     left = _without(left, lacking)
     if not left:
+        # A conversion that was killed once it had filled the cache has left its workplace.
+        if order.root is not None:
+            cache.clear_up(order.root)
         return
     with workplace(order, left) as folder, store.writing(folder):
         # Whoever worked here before may have made some of them.

@@ -73,9 +73,17 @@ def _told_as_cache() -> Iterator[None]:
 
 def _sweep(root: Path, but: Path | None = None) -> None:
     """Removes what killed conversions left."""
-    for left in (root / "work").glob("*"):
-        if left.is_dir() and left != but:
-            _if_unused(root, left.name, partial(store.remove, left))
+    work = root / "work"
+    # A lock may have been left alone.
+    for key in {path.name.removesuffix(".lock") for path in work.glob("*")}:
+        if work / key != but:
+            _if_unused(root, key, partial(store.remove, work / key))
+
+
+def clear_up(root: Path) -> None:
+    """Remove what killed conversions left, where the cache may be written."""
+    with suppress(OutputError), store.writing(root):
+        _sweep(root)
 
 
 def _if_unused(root: Path, key: str, action: Callable[[], None]) -> bool:

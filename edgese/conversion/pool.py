@@ -19,6 +19,7 @@ from typing import IO, Final, Self
 import msgspec
 
 from edgese.errors import ConversionError
+from edgese.lifeline import Child
 from edgese.records.base import Record
 from edgese.records.job import Advanced, ConversionJob, Event, Failed, Succeeded
 
@@ -96,14 +97,12 @@ class _Worker:
         job_file = folder / "job.json"
         job_file.write_text(waiting.job.to_json(), encoding="utf-8")
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
+            self.process = Child(
                 # -P: a file of the user's that is called like a library must not be imported.
-                [sys.executable, "-P", "-m", "edgese.conversion.worker", str(job_file)],
-                stdin=subprocess.PIPE,
+                [sys.executable, "-P", "-m", "edgese.conversion.worker", job_file],
+                piped=True,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                # Its own group can be killed whole, and Ctrl-C in a terminal reaches it through us.
-                start_new_session=True,
                 env=_environment(folder, threads),
             )
         self._rest = b""
@@ -138,30 +137,14 @@ class _Worker:
 
     def end(self) -> Ended:
         """Waits for the process, whose output has ended, and says how it went."""
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self.process.wait(_EXIT_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self.kill()
-        self._close()
+        self.process.end()
         return Ended(
             job=self.waiting.job,
             result=self.result or self._death(),
             seconds=time.monotonic() - self.started,
         )
-
-    def kill(self) -> None:
-        """Kills the process and all that it started."""
-        with suppress(ProcessLookupError):  # it may have ended by itself
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self._close()
-
-    def _close(self) -> None:
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                # What a worker that died early has not read is still in the buffer.
-                with suppress(BrokenPipeError):
-                    pipe.close()
 
     def _death(self) -> Failed:
         target, code = self.waiting.job.target, self.process.returncode
@@ -251,7 +234,7 @@ class Pool:
 
     def _kill(self) -> None:
         for worker in self._running:
-            worker.kill()
+            worker.process.end()
         self._running.clear()
         self._selector.close()
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 from edgese import machine
@@ -20,6 +19,7 @@ from edgese.conversion.subject import Subject
 from edgese.errors import EdgeseError, OutputError
 from edgese.records.artifact import ConversionOutcome
 from edgese.records.job import ConversionJob, Failed, ProgramRecord
+from edgese.scratch import temporary
 
 Report = Callable[[str, str, float], None]
 
@@ -62,8 +62,8 @@ def workplace(order: Order, plans: Sequence[TargetPlan]) -> Iterator[Path]:
             order.report(plan.facts.name, "wait for another conversion of this model", 0.0)
 
     if order.root is None:
-        with TemporaryDirectory(prefix="edgese-") as folder:
-            yield Path(folder)
+        with temporary("conversion") as folder:
+            yield folder
     else:
         key = order.program_key or uuid.uuid4().hex
         with cache.workplace(order.root, key, waits) as folder_in_cache:

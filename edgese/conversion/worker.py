@@ -1,13 +1,11 @@
 """One conversion in a process of its own: ``python -m edgese.conversion.worker JOB.json``.
 
-Standard input is the line to the parent: its first byte says that the program is there, and its end
-that the parent is gone. Standard output carries events as JSON lines; whatever libraries print goes
-to the log, which is standard error.
+The first byte of standard input says that the program is there. Standard output carries events as
+JSON lines; whatever libraries print goes to the log, which is standard error.
 """
 
 import gc
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -79,12 +77,10 @@ _DEVIATION: Final = 1e-6
 
 def _listen(begin: threading.Event) -> None:
     # Not through sys.stdin: its lock, held by a thread that waits, aborts the interpreter's exit.
-    if os.read(0, 1):
-        begin.set()
-        while os.read(0, 1):
-            pass
-    # The parent is gone without having killed this group, so nobody waits for the result.
-    os.killpg(0, signal.SIGKILL)
+    if not os.read(0, 1):
+        # The parent is gone, and the guard with it.
+        os._exit(1)
+    begin.set()
 
 
 def _converted(

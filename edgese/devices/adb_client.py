@@ -1,6 +1,5 @@
 """The system's `adb`: what is attached, a shell on it, and copies to and from it."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -11,7 +10,9 @@ from pathlib import Path
 from typing import IO, Final
 
 from edgese.errors import ConfigError, DeviceError, MissingDependency
+from edgese.lifeline import Child, run
 from edgese.records.base import Record
+from edgese.scratch import outside
 
 # Where every Android lets its shell's user put files and run them.
 TEMPORARY: Final = "/data/local/tmp"
@@ -112,8 +113,11 @@ class AdbClient:
         return [program, *place, *words]
 
     def variables(self) -> dict[str, str]:
-        """Of its process. ANDROID_SERIAL is left out: whom we talk to is said each time."""
-        variables = os.environ | dict(self.environment)
+        """Of its process. ANDROID_SERIAL is left out: whom we talk to is said each time.
+
+        The client may start adb's server, which stays.
+        """
+        variables = outside() | dict(self.environment)
         variables.pop("ANDROID_SERIAL", None)
         return variables
 
@@ -124,17 +128,7 @@ class AdbClient:
             DeviceError: it takes too long.
         """
         try:
-            return subprocess.run(
-                self.argv(*words),
-                env=self.variables(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                encoding="utf-8",
-                errors="replace",
-                timeout=timeout_s,
-                check=False,
-                start_new_session=True,
-            )
+            return run(self.argv(*words), env=self.variables(), timeout_s=timeout_s)
         except subprocess.TimeoutExpired as error:
             raise DeviceError(
                 f"`adb {' '.join(words)}` did not end within {timeout_s:g} s.",
@@ -182,13 +176,12 @@ class Phone:
 
     def start(self, script: str, log: IO[bytes]) -> subprocess.Popen[bytes]:
         """Starts a script in the phone's shell."""
-        return subprocess.Popen(
+        return Child(
             self.client.argv("-s", self.serial, "shell", script),
             env=self.client.variables(),
-            stdin=subprocess.PIPE,
+            piped=True,
             stdout=subprocess.PIPE,
             stderr=log,
-            start_new_session=True,
         )
 
     def send(self, source: Path, dest: str) -> str:

@@ -3,7 +3,6 @@
 import hashlib
 import math
 import shlex
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -11,6 +10,7 @@ from typing import Final
 from edgese.devices import shell
 from edgese.devices.remote import Remote, ask, lost, refused, told
 from edgese.errors import DeviceError
+from edgese.scratch import temporary
 from edgese.store import sha256_of, size_of
 
 # Hashing what arrived takes a slow phone a few seconds a gigabyte.
@@ -72,9 +72,9 @@ def fetched(
         DeviceError: the connection was lost, or something else came back.
     """
     contents = {}
-    with tempfile.TemporaryDirectory(prefix="edgese-") as place:
+    with temporary("fetched") as place:
         for number, there in ending.files.items():
-            path = Path(place) / str(number)
+            path = place / str(number)
             name = names[number] if number < len(names) else ""
             source = f"{folder}/{shell.WORK}/{name}" if name else f"{folder}/stderr.end"
             if said := remote.fetch(source, path):

@@ -2,12 +2,10 @@
 
 import os
 import platform
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +13,9 @@ from edgese import machine
 from edgese.devices import locking
 from edgese.devices.listening import heard_out, tail
 from edgese.errors import DeviceError
+from edgese.lifeline import Child
 from edgese.records.measurement import DeviceInfo, Job, Outcome, Push
+from edgese.scratch import temporary
 from edgese.store import writing
 from edgese.targets import target_module
 from edgese.targets.requests import check_runtime
@@ -84,33 +84,20 @@ def executed(job: Job, hear: Callable[[str], None]) -> Outcome:
         OutputError: the temporary folder cannot be written.
     """
     argv = [sys.executable if word == "{python}" else word for word in job.argv]
-    with tempfile.TemporaryDirectory(prefix="edgese-") as name, tempfile.TemporaryFile() as log:
-        folder = Path(name)
+    with temporary("job") as folder, tempfile.TemporaryFile() as log:
         for push in job.push:
             with writing(folder):
                 _place(push, folder / push.name)
         try:
-            # A session of its own: a terminal's Ctrl-C comes here alone, and one signal to the
-            # group reaches all that the command starts.
-            process = subprocess.Popen(
-                argv,
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-            )
+            process = Child(argv, cwd=folder, stdout=subprocess.PIPE, stderr=log)
         except OSError as error:
             raise DeviceError(
                 f"{argv[0]} cannot be started: {error.strerror}.", hint="Check that it exists."
             ) from error
-        with process:
-            try:
-                stdout = heard_out(process, job.timeout_s, hear, "this host")
-            finally:
-                # macOS refuses to signal a group whose processes have all ended.
-                with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(process.pid, signal.SIGKILL)
+        try:
+            stdout = heard_out(process, job.timeout_s, hear, "this host")
+        finally:
+            process.end()
         return Outcome(
             returncode=process.returncode,
             stdout=stdout,

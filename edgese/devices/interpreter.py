@@ -11,7 +11,6 @@ import json
 import os
 import shlex
 import tarfile
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
@@ -20,6 +19,7 @@ from edgese.devices import elf
 from edgese.devices.copying import send_verified
 from edgese.devices.remote import Remote, ask, refused, told
 from edgese.errors import DeviceError
+from edgese.scratch import temporary
 from edgese.store import writing
 
 # Of a system's folders, those that no interpreter reads: what a kernel or an installer would show.
@@ -169,8 +169,8 @@ def _unpacked(
     remote: Remote, bundle: Bundle, place: str, files: Sequence[tuple[str, Path]], start: str
 ) -> None:
     """Copies everything there, unpacks it and tries it."""
-    with tempfile.TemporaryDirectory(prefix="edgese-") as name:
-        archive, script = Path(name) / "interpreter.tar", Path(name) / "python"
+    with temporary("interpreter") as folder:
+        archive, script = folder / "interpreter.tar", folder / "python"
         pack(files, archive)
         script.write_text(start, encoding="utf-8")
         send_verified(remote, [(archive, archive.name), (script, script.name)], place)

@@ -21,6 +21,7 @@ from edgese.devices.remote import Remote, ask, ended, last_line, lost, told
 from edgese.errors import DeviceError, EdgeseError, InputError
 from edgese.records.base import Record
 from edgese.records.measurement import Job, Outcome, Push
+from edgese.scratch import temporary
 from edgese.store import writing
 
 # Beyond the job's own time, after which the far side ends it even if nobody tells it to.
@@ -104,12 +105,12 @@ def _prepare(remote: Remote, folder: str, pushes: Sequence[Push]) -> None:
         f"umask 077; mkdir {shlex.quote(folder)} && mkdir -p {wanted}",
         "making a folder on",
     )
-    with tempfile.TemporaryDirectory(prefix="edgese-") as name:
+    with temporary("pushed") as own_folder:
         pairs = []
         for number, push in enumerate(pushes):
             source = Path(push.source)
             if not push.source:
-                source = Path(name) / str(number)
+                source = own_folder / str(number)
                 with writing(source):
                     source.write_bytes(push.content)
             pairs.append((source, push.name))

@@ -17,6 +17,8 @@ from typing import IO, Final
 
 from edgese.devices.listening import tail
 from edgese.errors import ConfigError, DeviceError, MissingDependency
+from edgese.lifeline import Child, run
+from edgese.scratch import temporary
 
 _CONNECT_S: Final = 15
 _COPY_TIMEOUT_S: Final = 3600.0
@@ -158,7 +160,7 @@ class Board:
     folder: Path
     base: str = ""
     title: str = "the board"
-    _master: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    _master: Child | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -180,14 +182,13 @@ class Board:
         # It lives as long as its input does, so that it cannot outlive whoever started it.
         words = ("-M", "-T", "-a", "-x", "-o", "ControlPersist=no", "--")
         with tempfile.TemporaryFile() as log:
-            self._master = subprocess.Popen(
+            self._master = Child(
                 self.client.argv(
                     "ssh", self._control, *words, self.client.address.login, "exec cat >/dev/null"
                 ),
-                stdin=subprocess.PIPE,
+                piped=True,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
-                start_new_session=True,
             )
             deadline = time.monotonic() + 2 * _CONNECT_S
             # It makes the socket when it is through.
@@ -220,12 +221,11 @@ class Board:
         """Starts a script in a POSIX shell there, whatever shell its user has."""
         quoted = "'" + script.replace("'", "'\"'\"'") + "'"
         words = ("-o", "ControlMaster=no", "-T", "--", self.client.address.login)
-        return subprocess.Popen(
+        return Child(
             self.client.argv("ssh", self._control, *words, f"exec sh -c {quoted}"),
-            stdin=subprocess.PIPE,
+            piped=True,
             stdout=subprocess.PIPE,
             stderr=log,
-            start_new_session=True,
         )
 
     def send(self, source: Path, dest: str) -> str:
@@ -239,15 +239,10 @@ class Board:
 
     def _transfer(self, command: str) -> str:
         words = ("-q", "-b", "-", "--", self.client.address.sftp)
-        outcome = subprocess.run(
+        outcome = run(
             self.client.argv("sftp", self._control, *words),
-            input=f"{command}\n",
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_COPY_TIMEOUT_S,
-            check=False,
-            start_new_session=True,
+            said=f"{command}\n",
+            timeout_s=_COPY_TIMEOUT_S,
         )
         return (outcome.stderr.strip() or "sftp did not say why") if outcome.returncode else ""
 
@@ -281,8 +276,8 @@ def connected(client: SshClient, title: str) -> Iterator[Board]:
     Raises:
         DeviceError: there is none to be had.
     """
-    with tempfile.TemporaryDirectory(prefix="edgese-") as folder:
-        board = Board(client, Path(folder), title=title)
+    with temporary("ssh") as folder:
+        board = Board(client, folder, title=title)
         board.open()
         try:
             yield board

@@ -11,7 +11,6 @@ import io
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
@@ -19,12 +18,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from edgese import __version__
+from edgese import __version__, lifeline
 from edgese.errors import ConfigError, DeviceError, MissingDependency
 from edgese.records.artifact import Manifest
 from edgese.records.base import Record
 from edgese.records.device import DeviceFacts, VelaConfiguration
 from edgese.records.estimate import CpuFallback, Estimate, OperatorEstimate
+from edgese.scratch import temporary
 from edgese.store import read_manifest
 
 TIMEOUT_S: Final = 600
@@ -80,8 +80,7 @@ def estimated(artifact: Path, facts: DeviceFacts) -> Estimate:
         raise MissingDependency(
             f"{facts.name} is estimated by Vela, which is not installed.", hint=_INSTALL
         )
-    with tempfile.TemporaryDirectory(prefix="edgese-vela-") as name:
-        folder = Path(name)
+    with temporary("vela") as folder:
         said = _run(arguments(artifact, configuration, folder), folder, facts)
         summary = parsed_summary(_only(folder, "*_summary_*.csv"))
         operators = parsed_operators(_only(folder, "*_per-layer.csv"))
@@ -237,15 +236,8 @@ def _check(artifact: Path, manifest: Manifest) -> None:
 def _run(words: list[str], folder: Path, facts: DeviceFacts) -> str:
     # A process of its own: native code in it aborts on files that it does not like.
     try:
-        outcome = subprocess.run(
-            [sys.executable, "-P", "-m", "ethosu.vela", *words],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=TIMEOUT_S,
-            check=False,
+        outcome = lifeline.run(
+            [sys.executable, "-P", "-m", "ethosu.vela", *words], cwd=folder, timeout_s=TIMEOUT_S
         )
     except subprocess.TimeoutExpired as error:
         raise DeviceError(

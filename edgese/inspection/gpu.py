@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from edgese import lifeline
 from edgese.data.embedded import parity_pictures
 from edgese.devices import vulkan
 from edgese.errors import DeviceError, MissingDependency
@@ -30,6 +30,7 @@ from edgese.protocols import Progress
 from edgese.records.artifact import Manifest
 from edgese.records.inspection import DelegateReport, Drift, Fault
 from edgese.records.target import DelegateFacts
+from edgese.scratch import temporary
 from edgese.targets import tflite
 
 if TYPE_CHECKING:
@@ -163,8 +164,7 @@ def asked(
         DeviceError: the delegate crashed, or did not end in its time.
     """
     nodes = tflite_nodes(artifact)
-    with tempfile.TemporaryDirectory(prefix="edgese-gpu-") as name:
-        folder = Path(name)
+    with temporary("gpu") as folder:
         job = gpu_process.GpuJob(artifact=str(artifact.absolute()), interface=manifest.interface)
         (folder / gpu_process.JOB).write_text(job.to_json(), encoding="utf-8")
         pictures = parity_pictures(manifest.model.preprocessing) if with_drift else None
@@ -260,16 +260,11 @@ def _run(folder: Path, driver: vulkan.Driver) -> str:
 
 def _started(folder: Path, driver: vulkan.Driver) -> "subprocess.CompletedProcess[str]":
     try:
-        return subprocess.run(
-            [sys.executable, "-P", "-m", "edgese.inspection.gpu_process", str(folder)],
+        return lifeline.run(
+            [sys.executable, "-P", "-m", "edgese.inspection.gpu_process", folder],
             env=driver.environment(os.environ),
-            stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            timeout=TIMEOUT_S,
-            check=False,
+            timeout_s=TIMEOUT_S,
         )
     except subprocess.TimeoutExpired as error:
         raise DeviceError(

@@ -11,7 +11,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from edgese import lifeline
 from edgese.catalog import device_facts, device_names, soc_facts, soc_names
 from edgese.data.embedded import parity_pictures
 from edgese.errors import ConfigError, DeviceError, MissingDependency
@@ -34,6 +34,7 @@ from edgese.records.artifact import Manifest, Precision
 from edgese.records.inspection import Arithmetic, Compiled, DelegateReport, LeftOut
 from edgese.records.soc import SocFacts
 from edgese.records.target import DelegateFacts
+from edgese.scratch import temporary
 from edgese.targets import onnxruntime
 
 if TYPE_CHECKING:
@@ -262,8 +263,7 @@ def _compiled(
     soc: SocFacts,
     pictures: "NDArray[np.float32] | None",
 ) -> Answer:
-    with tempfile.TemporaryDirectory(prefix="edgese-qnn-") as name:
-        folder = Path(name)
+    with temporary("qnn") as folder:
         job = qnn_process.QnnJob(
             artifact=str(artifact.absolute()),
             interface=manifest.interface,
@@ -301,13 +301,11 @@ def _run(folder: Path, soc: SocFacts) -> None:
     """Runs the process; megabytes of log go to a file."""
     try:
         with (folder / _LOG).open("wb") as log:
-            outcome = subprocess.run(
-                [sys.executable, "-P", "-m", "edgese.inspection.qnn_process", str(folder)],
-                stdin=subprocess.DEVNULL,
+            outcome = lifeline.run(
+                [sys.executable, "-P", "-m", "edgese.inspection.qnn_process", folder],
                 stdout=subprocess.DEVNULL,
                 stderr=log,
-                timeout=TIMEOUT_S,
-                check=False,
+                timeout_s=TIMEOUT_S,
             )
     except subprocess.TimeoutExpired as error:
         raise DeviceError(

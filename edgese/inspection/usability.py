@@ -7,7 +7,6 @@ Source: onnxruntime 1.31.0, tools/mobile_helpers/usability_checker.py.
 
 from importlib import metadata
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from edgese.inspection.graphs import onnx_nodes
@@ -16,6 +15,7 @@ from edgese.inspection.reports import refusals
 from edgese.inspection.rules import Cause, left_out
 from edgese.records.inspection import DelegateReport, LeftOut
 from edgese.records.target import DelegateFacts
+from edgese.scratch import temporary
 
 NEURAL_NETWORK: Final = "coreml-neuralnetwork"
 NAMES: Final = ("nnapi", "coreml", NEURAL_NETWORK)
@@ -38,9 +38,9 @@ def checked(artifact: Path, facts: dict[str, DelegateFacts]) -> dict[str, Delega
     from onnxruntime.tools.mobile_helpers import usability_checker as checker
     from onnxruntime.tools.onnx_model_utils import ModelProtoWithShapeInfo, optimize_model
 
-    with TemporaryDirectory(prefix="edgese-onnx-") as name:
+    with temporary("onnx") as folder:
         # The check's own order of steps; calling them gives the answer itself instead of a log.
-        optimized = Path(name) / artifact.name
+        optimized = folder / artifact.name
         optimize_model(artifact, optimized, use_external_initializers=True)
         described = ModelProtoWithShapeInfo(optimized)
         model = described.model_with_shape_info

@@ -1,8 +1,9 @@
 """Who does the work: this process, or the workers of a Ray cluster with a device each."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from multiprocessing import get_context
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -11,8 +12,10 @@ import msgspec
 from edgese.errors import ConfigError, EdgeseError, MissingDependency
 from edgese.protocols import Progress
 from edgese.records.decision import Finding
+from edgese.scratch import outside
 from edgese.selection.agenda import Step
 from edgese.selection.work import Order, made, perform
+from edgese.workers import in_order
 
 if TYPE_CHECKING:
     from edgese.records.candidate import Candidate
@@ -73,14 +76,28 @@ class Alone:
 
     def _converted(self, steps: Sequence[Step], order: Order) -> None:
         """Fills the folder of artifacts; what fails here fails again, and is told, alone."""
-        from concurrent.futures import ProcessPoolExecutor
+        tried = in_order(
+            partial(_tried, order),
+            [step.candidate for step in steps],
+            workers=self.size,
+            ahead=1,
+            doing="convert candidates",
+            receive=bool,
+        )
+        stage = f"convert {len(steps)} candidates"
+        self._progress(stage, 0.0)
+        # One that dies takes the rest of this with it, and no more: each is tried again alone.
+        with closing(tried), suppress(EdgeseError):
+            for number, _ in enumerate(tried, 1):
+                self._progress(stage, number / len(steps))
 
-        with ProcessPoolExecutor(self.size, mp_context=get_context("spawn")) as pool:
-            waiting = [pool.submit(made, step.candidate, order) for step in steps]
-            for number, future in enumerate(waiting):
-                self._progress(f"convert {len(steps)} candidates", number / len(steps))
-                with suppress(EdgeseError):
-                    future.result()
+
+def _tried(order: Order, candidate: "Candidate") -> bool:
+    """Whether a candidate could be converted."""
+    with suppress(EdgeseError):
+        made(candidate, order)
+        return True
+    return False
 
 
 class Cluster:
@@ -99,6 +116,8 @@ class Cluster:
     """
 
     def __init__(self, address: str, progress: Progress) -> None:
+        # Where the cluster says that it is.
+        os.environ.setdefault("RAY_TMPDIR", outside().get("TMPDIR", "/tmp"))  # noqa: S108  # Ray's
         try:
             import ray
         except ModuleNotFoundError as error:

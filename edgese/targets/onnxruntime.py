@@ -7,7 +7,6 @@ and what it makes of them ONNX Runtime leaves in float at every bias.
 import os
 from collections import Counter
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 from edgese.errors import ConversionError, InputError
@@ -22,6 +21,7 @@ from edgese.records.artifact import (
     TargetOptions,
     TensorInfo,
 )
+from edgese.scratch import temporary
 from edgese.targets.batches import codes, predictor, unreadable, values
 from edgese.targets.onnxoperators import lowered
 from edgese.targets.programs import (
@@ -221,8 +221,8 @@ def _in_float(artifact: Path) -> tuple[OutsideOperator, ...]:
     options = _session_options(1)
     # It would warn that the graph is this host's own.
     options.log_severity_level = _ERRORS
-    with TemporaryDirectory() as folder:
-        optimized = Path(folder) / "optimized.onnx"
+    with temporary("onnx") as folder:
+        optimized = folder / "optimized.onnx"
         options.optimized_model_filepath = str(optimized)
         _session(artifact, options)
         graph = onnx.load(str(optimized), load_external_data=False).graph

@@ -205,6 +205,8 @@ def _claimed(folder: Path, processes: Processes, *, resume: bool) -> Iterator[No
         )
 
     if (folder / RESULT).is_file():
+        # Killed between its last two steps, it has left the checkpoint.
+        (folder / CHECKPOINT).unlink(missing_ok=True)
         raise ConfigError(
             f"{folder} holds a finished training.", hint="Give another --out, or remove the folder."
         )

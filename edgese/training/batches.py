@@ -1,23 +1,18 @@
 """Batches of pictures, read and varied by other processes while the network computes."""
 
-import multiprocessing
-import signal
-from collections.abc import Generator, Iterable, Iterator
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from typing import Final, TypeVar
 
-import msgspec
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from edgese.data.augmentation import augmented
-from edgese.data.preprocessing import preprocess
 from edgese.data.sources import Pictures
-from edgese.errors import EdgeseError, InputError
 from edgese.records.model import Preprocessing
-from edgese.records.training import Augmentation
-from edgese.training.plan import Phase, Plan
+from edgese.training.plan import Plan
+from edgese.training.views import Arrays, Draw, Prepared, Varied
+from edgese.workers import in_order
 
 # Batches that each worker keeps ready.
 _AHEAD: Final = 2
@@ -26,18 +21,7 @@ _ORDER: Final = 1
 _VARIATION: Final = 2
 
 Batch = tuple[Tensor, Tensor]
-
-
-class _Draw(NamedTuple):
-    """One picture of a step, and all that decides how it is varied.
-
-    Attributes:
-        key: seeds its own random numbers, so that it does not matter which process varies it.
-    """
-
-    picture: int
-    key: tuple[int, int, int]
-    phase: Phase
+Item = TypeVar("Item")
 
 
 def training_batches(
@@ -68,7 +52,7 @@ def training_batches(
     Raises:
         InputError: a picture that cannot be read.
     """
-    varied = _Varied(pictures, plan.recipe.augmentation, preprocessing)
+    varied = Varied(pictures, plan.recipe.augmentation, preprocessing)
     draws = _Draws(plan, seed, start, rank, size)
     for batch, labels in _loaded(varied, draws, workers=workers, pin=pin):
         yield batch.permute(0, 3, 1, 2), labels
@@ -94,10 +78,10 @@ def validation_batches(
     """
     mine = range(rank, len(pictures.labels), size)
     parts = [list(mine[i : i + batch]) for i in range(0, len(mine), batch)]
-    yield from _loaded(_Prepared(pictures, preprocessing), parts, workers=workers, pin=pin)
+    yield from _loaded(Prepared(pictures, preprocessing), parts, workers=workers, pin=pin)
 
 
-class _Draws(Iterable[list[_Draw]]):
+class _Draws(Iterable[list[Draw]]):
     """What each step from ``start`` on draws; see `Plan`."""
 
     def __init__(self, plan: Plan, seed: int, start: int, rank: int, size: int) -> None:
@@ -107,7 +91,7 @@ class _Draws(Iterable[list[_Draw]]):
         self.rank = rank
         self.size = size
 
-    def __iter__(self) -> Iterator[list[_Draw]]:
+    def __iter__(self) -> Iterator[list[Draw]]:
         """One list a step."""
         batch, count = self.plan.recipe.batch, self.plan.pictures
         shuffled, order = -1, np.arange(0)
@@ -119,108 +103,38 @@ class _Draws(Iterable[list[_Draw]]):
                 if epoch != shuffled:
                     shuffled = epoch
                     order = np.random.default_rng((self.seed, _ORDER, epoch)).permutation(count)
-                draws.append(_Draw(int(order[position]), (self.seed, _VARIATION, place), phase))
+                draws.append(Draw(int(order[position]), (self.seed, _VARIATION, place), phase))
             yield draws
 
 
-class _Varied(Dataset[Any]):
-    """Training pictures, whole batches at once."""
-
-    def __init__(
-        self, pictures: Pictures, augmentation: Augmentation, preprocessing: Preprocessing
-    ) -> None:
-        self.pictures = pictures
-        self.augmentation = augmentation
-        self.preprocessing = preprocessing
-
-    def __getitems__(self, draws: list[_Draw]) -> Batch | EdgeseError:
-        """The batch, or what is wrong with it: torch would make one long text of an exception."""
-        try:
-            views = np.stack([self._view(draw) for draw in draws])
-        except EdgeseError as error:
-            return error
-        labels = self.pictures.labels[[draw.picture for draw in draws]]
-        return torch.from_numpy(views), torch.from_numpy(labels)
-
-    def _view(self, draw: _Draw) -> "np.ndarray[Any, np.dtype[np.uint8]]":
-        image = self.pictures.read(draw.picture)
-        size = msgspec.structs.replace(
-            self.preprocessing, height=draw.phase.height, width=draw.phase.width
-        )
-        augmentation = msgspec.structs.replace(
-            self.augmentation, randaugment=draw.phase.randaugment
-        )
-        try:
-            return augmented(image, augmentation, size, np.random.default_rng(draw.key))
-        except InputError as error:
-            raise _named(error, self.pictures.name(draw.picture)) from error
-
-
-class _Prepared(Dataset[Any]):
-    """Validation pictures, whole batches at once."""
-
-    def __init__(self, pictures: Pictures, preprocessing: Preprocessing) -> None:
-        self.pictures = pictures
-        self.preprocessing = preprocessing
-
-    def __getitems__(self, indices: list[int]) -> Batch | EdgeseError:
-        """As `_Varied`'s."""
-        try:
-            values = np.stack([self._values(index) for index in indices])
-        except EdgeseError as error:
-            return error
-        return torch.from_numpy(values), torch.from_numpy(self.pictures.labels[indices])
-
-    def _values(self, index: int) -> "np.ndarray[Any, np.dtype[np.float32]]":
-        image = self.pictures.read(index)
-        try:
-            return preprocess(image, self.preprocessing)
-        except InputError as error:
-            raise _named(error, self.pictures.name(index)) from error
-
-
-def _named(error: InputError, name: str) -> InputError:
-    return InputError(f"{name}: {error.message}", hint=error.hint)
-
-
 def _loaded(
-    dataset: Dataset[Any], batches: Iterable[list[Any]], *, workers: int, pin: bool
+    make: Callable[[Item], Arrays],
+    batches: Iterable[Item],
+    *,
+    workers: int,
+    pin: bool,
 ) -> Generator[Batch]:
-    loader = DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=workers,
-        prefetch_factor=_AHEAD if workers else None,
-        collate_fn=_as_it_is,
-        pin_memory=pin,
-        worker_init_fn=_leave_signals,
-        multiprocessing_context=_fresh_processes() if workers else None,
+    device = torch.cuda.current_device() if pin else None
+
+    def received(arrays: Arrays) -> Batch:
+        images, labels = (torch.from_numpy(array) for array in arrays)
+        if device is None:
+            return images, labels
+        # The device of a thread is its own.
+        torch.cuda.set_device(device)
+        return images.pin_memory(), labels.pin_memory()
+
+    if not workers:
+        for batch in batches:
+            yield received(make(batch))
+        return
+    made = in_order(
+        make,
+        batches,
+        workers=workers,
+        ahead=_AHEAD,
+        doing="prepare images for training",
+        receive=received,
     )
-    for loaded in loader:
-        if isinstance(loaded, EdgeseError):
-            raise loaded
-        yield loaded
-
-
-def _fresh_processes() -> Any:  # noqa: ANN401  # a context of multiprocessing has no public type
-    """Workers from a process without threads: a fork of one with threads may inherit a held lock.
-
-    Whoever has loaded a runtime or JAX beside torch has many.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
-
-
-def _as_it_is(batch: Any) -> Any:  # noqa: ANN401  # torch types it as a list of examples
-    return batch
-
-
-def _leave_signals(_worker: int) -> None:
-    """Leaves interruptions, which reach all of a group, to the process that trains.
-
-    It needs its workers until the step is done, and tells them when to end; they also end where
-    they find it gone.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    with closing(made):
+        yield from made

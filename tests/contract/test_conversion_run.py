@@ -491,11 +491,16 @@ def test_an_interruption_leaves_what_is_complete_and_nothing_else(place, hanging
     assert files(place / "cache" / "work") == []
 
 
-def test_what_a_killed_conversion_left_is_gone_after_the_next(place, hanging):
+@pytest.mark.parametrize("cached", [False, True])
+def test_what_a_killed_conversion_left_is_gone_after_the_next(place, hanging, cached):
     process, worker = hanging
     process.kill()
     process.wait(30)
     wait_until(lambda: not alive(worker), 10)
     assert files(place / "cache" / "work") != []
+    if cached:
+        tiny("good")
+        assert files(place / "cache" / "work") == []
+        return
     tiny("good", classes=4)
     assert [name for name in files(place / "cache" / "work") if not name.endswith(".lock")] == []

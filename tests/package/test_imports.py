@@ -21,13 +21,14 @@ LAYERS = (
     ("selection", "report"),
     ("results", "budgets"),
     ("conversion", "evaluation", "inspection", "measure", "prediction", "quantization", "training"),
-    ("seals", "targets", "devices", "models", "data", "statistics", "store"),
+    ("seals", "targets", "devices", "models", "data", "statistics", "store", "scratch"),
     ("program",),
     ("catalog", "project", "parallel", "machine"),
     ("protocols",),
     ("records",),
-    ("bounds",),
-    ("errors",),
+    ("bounds", "workers"),
+    ("lifeline",),
+    ("guard", "errors"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import subprocess
 from pathlib import Path
 from shutil import which
 from typing import Final
@@ -11,6 +10,7 @@ import msgspec
 
 from edgese import store
 from edgese.errors import DeviceError, MissingDependency
+from edgese.lifeline import run
 from edgese.records.base import Record
 from edgese.records.emulation import InstructionCounts
 
@@ -49,9 +49,7 @@ def library() -> Path:
             hint="sudo apt-get install gcc libc6-dev",
         )
     with store.staging(path) as (part,):
-        outcome = subprocess.run(
-            [compiler, *_FLAGS, "-o", part, SOURCE], capture_output=True, text=True, check=False
-        )
+        outcome = run([compiler, *_FLAGS, "-o", part, SOURCE])
         if outcome.returncode != 0:
             raise DeviceError(
                 f"{compiler} cannot build the counter of instructions: {outcome.stderr[:300]}",

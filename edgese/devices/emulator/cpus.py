@@ -19,6 +19,7 @@ from edgese import store
 from edgese.devices.emulator.program import Qemu
 from edgese.devices.sysroot import Sysroot
 from edgese.errors import ConfigError, DeviceError
+from edgese.lifeline import run
 
 CORES: Final = 4
 _AT_HWCAP: Final = 16
@@ -149,12 +150,9 @@ def _hwcaps(cpu: Cpu, qemu: Qemu, sysroot: Sysroot) -> tuple[int, int]:
     python = str(sysroot.root / sysroot.python)
     home = sysroot.root / sysroot.home
     try:
-        outcome = subprocess.run(
+        outcome = run(
             [*command, "-E", f"PYTHONHOME={home}", python, "-I", "-S", "-B", "-c", script],
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-            check=False,
+            timeout_s=_TIMEOUT_S,
         )
         if outcome.returncode == 0:
             return hwcaps(bytes.fromhex(outcome.stdout))

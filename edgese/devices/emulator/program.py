@@ -2,12 +2,12 @@
 
 import os
 import re
-import subprocess
 from dataclasses import dataclass
 from shutil import which
 from typing import Final
 
 from edgese.errors import MissingDependency
+from edgese.lifeline import run
 
 VARIABLE: Final = "EDGESE_QEMU"
 INSTALL: Final = "sudo apt-get install qemu-user"
@@ -41,8 +41,8 @@ def find_qemu() -> Qemu:
         raise MissingDependency(
             f"{path or _NAME} is not installed; it emulates ARM's processors.", hint=INSTALL
         )
-    said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
-    usage = subprocess.run([path, "-h"], capture_output=True, text=True, check=False).stdout
+    said = run([path, "--version"]).stdout
+    usage = run([path, "-h"]).stdout
     return Qemu(path=path, version=version_of(said), plugins="QEMU_PLUGIN" in usage)
 
 

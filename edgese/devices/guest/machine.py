@@ -2,7 +2,6 @@
 
 import socket
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from typing import Final
 from edgese.devices.emulator.cpus import Cpu, find_cpu
 from edgese.devices.guest.image import ARCHIVE, KERNEL, required
 from edgese.errors import DeviceError, MissingDependency
+from edgese.lifeline import Child
+from edgese.scratch import temporary
 
 INSTALL: Final = "sudo apt-get install --no-install-recommends qemu-system-arm"
 PROGRAM: Final = "qemu-system-aarch64"
@@ -57,22 +58,18 @@ def running(name: str, *, memory_mb: int = 2048, timeout_s: float = 180.0) -> It
         raise MissingDependency(f"{PROGRAM} is not installed.", hint=INSTALL)
     image = required()
     started = monotonic()
-    with tempfile.TemporaryDirectory(prefix="edgese-guest-") as place:
-        port, log = _free_port(), Path(place) / "console"
-        process = subprocess.Popen(
+    with temporary("guest") as place:
+        port, log = _free_port(), place / "console"
+        process = Child(
             command(program, image, cpu, port, log, memory_mb),
-            stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            # A terminal's Ctrl-C comes here alone, and this ends it.
-            start_new_session=True,
         )
-        with process:
-            try:
-                _wait(process, log, cpu, started + timeout_s)
-                yield Guest(f"127.0.0.1:{port}", cpu, monotonic() - started)
-            finally:
-                process.kill()
+        try:
+            _wait(process, log, cpu, started + timeout_s)
+            yield Guest(f"127.0.0.1:{port}", cpu, monotonic() - started)
+        finally:
+            process.end()
 
 
 def command(program: str, image: Path, cpu: Cpu, port: int, log: Path, memory_mb: int) -> list[str]:

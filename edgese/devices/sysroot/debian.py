@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 from edgese import store
 from edgese.errors import ConfigError, MissingDependency, OutputError, StoreError
+from edgese.lifeline import Child, run
 
 SUITE: Final = "bookworm"
 ARM64: Final = "arm64"
@@ -159,7 +160,7 @@ def extract(package: Path, wanted: re.Pattern[str], folder: Path) -> list[str]:
         The names of what was taken.
     """
     command = ["dpkg-deb", "--fsys-tarfile", str(package)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as unpacker:
+    with Child(command, stdout=subprocess.PIPE) as unpacker:
         assert unpacker.stdout is not None  # noqa: S101 - a pipe was asked for
         taken = []
         with tarfile.open(fileobj=unpacker.stdout, mode="r|") as archive:
@@ -266,15 +267,7 @@ def _run(command: Sequence[str], config: Path | None = None, folder: Path | None
     environment = os.environ | {"LC_ALL": "C.UTF-8"}
     if config is not None:
         environment["APT_CONFIG"] = str(config)
-    outcome = subprocess.run(
-        command,
-        env=environment,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        errors="replace",
-    )
+    outcome = run(command, env=environment, cwd=folder)
     # apt-get update ends in 0 where an index could not be fetched, and says so as a warning.
     if outcome.returncode or "Failed to fetch" in outcome.stderr:
         lines = [

@@ -1,7 +1,6 @@
 """Wheels of Python packages for aarch64, fetched and unpacked by pip under pinned hashes."""
 
 import re
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Final
 
 from edgese import store
 from edgese.errors import MissingDependency, OutputError
+from edgese.lifeline import run
 
 # From the newest glibc that Debian 12 satisfies down to what these packages were built for.
 _PLATFORM: Final = (
@@ -73,9 +73,7 @@ def unpack(lock: Path, folder: Path, site: Path) -> None:
 
 def _pip(arguments: Sequence[str | Path]) -> None:
     command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
-    outcome = subprocess.run(
-        [*command, *arguments], capture_output=True, text=True, check=False, errors="replace"
-    )
+    outcome = run([*command, *arguments])
     if outcome.returncode == 0:
         return
     if "No module named pip" in outcome.stderr:

@@ -314,29 +314,25 @@ def _cores() -> list[Core]:
 def _run(contents: Facts, folder: Path) -> Facts:
     """Runs the command to its end; however this is left, no process of it stays."""
     argv = [sys.executable if word == "{python}" else word for word in contents["argv"]]
+    from edgese import lifeline
+
     temporary = folder / "tmp"
     temporary.mkdir()
     limit_s = contents["plan"]["timeout_s"]
     over = threading.Event()
     with (folder / "stderr").open("w+b") as log:
-        process = subprocess.Popen(
+        process = lifeline.Child(
             argv,
             cwd=folder,
             # Android has no /tmp.
             env={**os.environ, "TMPDIR": str(temporary)},
-            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
-            start_new_session=True,
         )
-
-        def end() -> None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
 
         def give_up() -> None:
             over.set()
-            end()
+            process.kill_group()
 
         timer = threading.Timer(limit_s, give_up)
         timer.start()
@@ -344,8 +340,7 @@ def _run(contents: Facts, folder: Path) -> Facts:
             stdout = _heard(process)
         finally:
             timer.cancel()
-            end()
-            process.wait()
+            process.end()
         stderr = _tail(log)
     if over.is_set():
         raise Refused(f"It did not end within {limit_s:g} s.")

@@ -4,7 +4,6 @@ import hashlib
 import io
 import shlex
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from edgese import __version__, catalog
+from edgese import __version__, catalog, guard, lifeline
 from edgese.devices import affinity, android, boards, heat, interpreter, sysfs, sysroot
 from edgese.errors import ConfigError, DeviceError, MissingDependency
 from edgese.measure.bundles import driver
@@ -23,7 +22,7 @@ from edgese.records.bundle import BundleContents, BundleSubject
 from edgese.records.device import DeviceFacts
 from edgese.records.measurement import DeviceInfo, Job, MeasurePlan
 from edgese.records.phone import CoreState
-from edgese.store import cache_folder, sha256_of, staging, writable_file
+from edgese.store import PARTIAL, cache_folder, sha256_of, staging, writable_file
 
 CONTENTS: Final = "contents.json"
 ARCHIVE: Final = "bundle.pyz"
@@ -35,6 +34,8 @@ _HERE: Final = Path(__file__).parent
 _PLAN: Final = MeasurePlan(threads=1)
 # All files of edgese that are packed; they need nothing else of it.
 MODULES: Final = {
+    "edgese/guard.py": Path(guard.__file__),
+    "edgese/lifeline.py": Path(lifeline.__file__),
     "edgese/devices/affinity.py": Path(affinity.__file__),
     "edgese/devices/heat.py": Path(heat.__file__),
     "edgese/devices/sysfs.py": Path(sysfs.__file__),
@@ -256,27 +257,27 @@ def _with_interpreter(
     dest: Path, contents: bytes, job: Job, python: sysroot.Sysroot, prefix: Sequence[str]
 ) -> None:
     """Writes a shell script that is followed by an archive of the interpreter and the rest."""
-    with tempfile.TemporaryDirectory(prefix="edgese-", dir=dest.parent) as name:
-        path = Path(name) / "interpreter.tar"
-        files = [
-            (member, file)
-            for member, file in interpreter.contents(python)
-            if not member.startswith("opt/") or member.startswith(python.site)
-        ]
-        interpreter.pack(files, path)
-        application = io.BytesIO()
-        _zip(application, contents, job)
-        # The first line names the shell, which only the device knows.
-        start = interpreter.launcher(python, prefix, "").partition("\n")[2].encode()
-        with tarfile.open(path, "a", format=tarfile.GNU_FORMAT) as archive:
-            for member, data in ((ARCHIVE, application.getvalue()), ("start", start)):
-                entry = tarfile.TarInfo(member)
-                entry.size, entry.mode = len(data), 0o600
-                archive.addfile(entry, io.BytesIO(data))
-        with dest.open("wb") as file, path.open("rb") as packed:
-            file.write(_header(sha256_of(path), path.stat().st_size, python, prefix))
-            while data := packed.read(1 << 20):
-                file.write(data)
+    # A name that is swept with the bundle's own, also by the next run.
+    path = dest.with_name(f".interpreter{PARTIAL}")
+    files = [
+        (member, file)
+        for member, file in interpreter.contents(python)
+        if not member.startswith("opt/") or member.startswith(python.site)
+    ]
+    interpreter.pack(files, path)
+    application = io.BytesIO()
+    _zip(application, contents, job)
+    # The first line names the shell, which only the device knows.
+    start = interpreter.launcher(python, prefix, "").partition("\n")[2].encode()
+    with tarfile.open(path, "a", format=tarfile.GNU_FORMAT) as archive:
+        for member, data in ((ARCHIVE, application.getvalue()), ("start", start)):
+            entry = tarfile.TarInfo(member)
+            entry.size, entry.mode = len(data), 0o600
+            archive.addfile(entry, io.BytesIO(data))
+    with dest.open("wb") as file, path.open("rb") as packed:
+        file.write(_header(sha256_of(path), path.stat().st_size, python, prefix))
+        while data := packed.read(1 << 20):
+            file.write(data)
 
 
 def _header(digest: str, size_bytes: int, python: sysroot.Sysroot, prefix: Sequence[str]) -> bytes:
