@@ -211,6 +211,8 @@ def show_program(made: "QuantizedProgram") -> None:
         left=2,
         last_left=True,
     )
+    for note in made.notes:
+        ui.note(note)
     if made.collapse:
         ui.note(f"COLLAPSED: {made.collapse}.")
         ui.note("  Do not ship it: --analyze tells which layers are at fault, and --qat")

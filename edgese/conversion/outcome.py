@@ -37,6 +37,7 @@ def made(
         partitions=manifest.operators.partitions,
         outside_operators=sum(kind.count for kind in manifest.operators.outside),
         collapse=manifest.quantization.collapse if manifest.quantization else "",
+        notes=manifest.quantization.notes if manifest.quantization else (),
     )
 
 

@@ -135,10 +135,10 @@ def quantize(
     said = progress or _silent
     said("load the weights", 0.0)
     network, info = found.load()
-    program, pictures = exported_with_pictures(
+    program, pictures, reference = exported_with_pictures(
         network, found.card, integer, batch=batch, on_stage=said
     )
-    made = quantized(program, chosen, pictures, said)
+    made = quantized(program, chosen, pictures, said, reference=reference)
     if training is not None:
         made = _trained(program, made, pictures, found, integer, training, said)
     quantization = Quantization(
@@ -146,6 +146,7 @@ def quantize(
         fidelity=made.fidelity,
         collapse=made.collapse if info.trained else "",
         learnt_from=training.pictures.info if training else None,
+        notes=made.notes,
     )
     kept = stored(made, found, info, chosen, quantization, batch=batch, folder=folder)
     if not analyze:
@@ -338,6 +339,7 @@ def stored(
         calibrated_on=len(quantization.calibration.pictures) or quantization.fidelity.pictures,
         fidelity=quantization.fidelity,
         collapse=quantization.collapse,
+        notes=quantization.notes,
     )
 
 

@@ -37,6 +37,7 @@ def corrected(
     compensation: bool = False,
     seed: int = 0,
     on_progress: Callable[[float], None] = lambda _: None,
+    on_note: Callable[[str], None] = lambda _: None,
 ) -> Plan:
     """Brings what each layer computes closer to what it computes in float; changes the weights.
 
@@ -63,6 +64,7 @@ def corrected(
         pictures: (count, 3, H, W); evenly spread ones where all do not fit into memory.
         seed: of the places that compensation looks at.
         on_progress: is told the share that is done.
+        on_note: is given what was done, and in how many layers.
 
     Returns:
         The plan, with the changed scales.
@@ -84,6 +86,8 @@ def corrected(
         _set_own(module, nodes[name], 1, layer.weight)
         _set_own(module, nodes[name], 2, layer.bias)
     module.recompile()
+    for note in walk.notes():
+        on_note(note)
     scales = {name: layer.scales for name, layer in walk.changed.items()}
     return dataclasses.replace(plan, weights={**plan.weights, **scales})
 
@@ -153,6 +157,22 @@ class _Walk(fx.Interpreter):
         self.changed: dict[str, _Layer] = {}
         self.on_progress = on_progress
         self.walked = 0
+        self.compensated = 0
+
+    def notes(self) -> Iterator[str]:
+        """Give what was done, and in how many layers."""
+        count, places = len(self.layers), sum(_has_places(node) for node in self.layers.values())
+        few = f"; the others see one value an image, and fewer than {_MANY} images are too few"
+        yield f"bias correction: {len(self.changed)} of {count} layers" + (
+            "" if len(self.changed) == count else few
+        )
+        if self.spread:
+            yield f"norm re-estimation: {places} of {count} layers, those that see several places"
+        if self.compensation:
+            yield (
+                f"compensation: {self.compensated} of {count} layers; in the others no change "
+                "served images that it was not found with"
+            )
 
     def run_node(self, n: fx.Node) -> object:
         node = self.layers.get(n.name)
@@ -177,6 +197,7 @@ class _Walk(fx.Interpreter):
         if self.compensation:
             new = compensated(node, value, wanted_input, found_input, self.generator)
             if new is not value:
+                self.compensated += 1
                 value, scales = new, weight_scales(new.numpy())
         given = node.target(  # type: ignore[operator]  # a call's target is a function
             found_input, on_grid(value, scales), start, *node.args[3:]

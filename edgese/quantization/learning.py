@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from edgese.quantization.canonical import canonical
 from edgese.quantization.features import Features
-from edgese.quantization.ptq import BATCH, Quantized, Stage, finished, outputs
+from edgese.quantization.ptq import Quantized, Stage, finished
 from edgese.quantization.qat import LearntGrids, student
 from edgese.records.training import Advance, TrainingRecipe
 from edgese.training.loop import TrainingData, fit
@@ -48,7 +48,6 @@ def learnt(
     teacher = canonical(program)
     (source,) = teacher.graph.find_nodes(op="placeholder")
     shape = tuple(int(size) for size in source.meta["val"].shape)
-    reference = outputs(teacher, pictures, BATCH)
     learning = student(made.module, made.plan)
     distillation = recipe.distillation
     followed = None
@@ -71,4 +70,4 @@ def learnt(
     if followed is not None:
         followed.close()
     module, plan = learning.learnt()
-    return finished(module, plan, shape, pictures, reference, on_stage)
+    return finished(module, plan, shape, pictures, made.reference, on_stage, made.notes)

@@ -287,6 +287,7 @@ class ConversionOutcome(Record, frozen=True):
         peak_memory_mb: largest resident memory of its worker process, in MiB; 0 where cached.
         collapse: of an integer recipe: why the artifact must not be shipped, as far as the
             calibration pictures tell; "" where they show no collapse.
+        notes: of an integer recipe: as in `edgese.records.quantization.Quantization`.
         error: what went wrong, with its remedy in ``hint``.
         exit_code: of that error; 0 otherwise.
     """
@@ -303,6 +304,7 @@ class ConversionOutcome(Record, frozen=True):
     partitions: int = 0
     outside_operators: int = 0
     collapse: str = ""
+    notes: tuple[str, ...] = ()
     error: str = ""
     hint: str = ""
     exit_code: int = 0

@@ -67,7 +67,10 @@ class Calibration(Record, frozen=True):
 
 
 class Fidelity(Record, frozen=True):
-    """How close a quantized program is to the float one, both run by PyTorch on the same pictures.
+    """How close a quantized program is to the network itself, both run by PyTorch.
+
+    The network is the user's own module, or the one that a spec describes, in evaluation mode and
+    before it is exported: nothing is folded or rewritten in it.
 
     Attributes:
         pictures: how many; calibration pictures, so that the figures flatter a little.
@@ -90,12 +93,14 @@ class Quantization(Record, frozen=True):
         collapse: why the program must not be shipped, as far as the calibration pictures tell; ""
             where they show no collapse.
         learnt_from: the pictures of a quantization-aware training; None where there was none.
+        notes: what of the recipe was done, and in how many layers, where that may be less than all.
     """
 
     calibration: Calibration
     fidelity: Fidelity
     collapse: str = ""
     learnt_from: PicturesInfo | None = None
+    notes: tuple[str, ...] = ()
 
 
 Cause = Literal["weights", "range", "outlier channel", "gate saturation", "rounding"]
@@ -132,7 +137,7 @@ class QuantizedProgram(Record, frozen=True):
         program: path of the stored program, a .pt2 file.
         manifest: path of its manifest.
         calibrated_on: how many pictures its grids were found with.
-        collapse: as in `Quantization`.
+        collapse, notes: as in `Quantization`.
         layers: what each layer costs alone, the costliest first; empty where nobody asked.
     """
 
@@ -144,4 +149,5 @@ class QuantizedProgram(Record, frozen=True):
     calibrated_on: int
     fidelity: Fidelity
     collapse: str = ""
+    notes: tuple[str, ...] = ()
     layers: tuple[LayerCost, ...] = ()
