@@ -69,7 +69,13 @@ def corrected(
     Returns:
         The plan, with the changed scales.
     """
-    some = torch.from_numpy(pictures[:: _every(module, len(pictures))])
+    every = _every(module, len(pictures))
+    some = torch.from_numpy(pictures[::every])
+    if every > 1:
+        on_note(
+            f"corrections: {len(some)} of {len(pictures)} images, as many as fit into memory at "
+            "once"
+        )
     walk = _Walk(
         module,
         plan,

@@ -180,17 +180,11 @@ def _rank(node: object) -> int:
 def _floats(calls: Sequence[fx.Node], patterns: Sequence[str]) -> set[str]:
     from fnmatch import fnmatchcase
 
-    floats: set[str] = set()
-    for pattern in patterns:
-        found = {node.name for node in calls if fnmatchcase(place(node), pattern)}
-        if not found:
-            raise ConfigError(
-                f"The pattern {pattern!r} of keep_float fits no module.",
-                hint="Modules are called as in `edgese quantize --analyze`: "
-                + ", ".join(dict.fromkeys(place(node) for node in calls[:3]))
-                + " ...",
-            )
-        floats |= found
+    fitting = {
+        pattern: {node.name for node in calls if fnmatchcase(place(node), pattern)}
+        for pattern in patterns
+    }
+    floats = set[str]().union(*fitting.values())
     for node in calls:
         # A clamp goes with what it clamps, so that the two never stand on different sides.
         if ROLES.get(node.target) is Role.CLAMP:
@@ -199,6 +193,26 @@ def _floats(calls: Sequence[fx.Node], patterns: Sequence[str]) -> set[str]:
                 floats.add(node.name)
             elif source.op == "call_function":
                 floats.discard(node.name)
+    for pattern, found in fitting.items():
+        if not found:
+            raise ConfigError(
+                f"The pattern {pattern!r} of keep_float fits no module.",
+                hint="Modules are called as in `edgese quantize --analyze`: "
+                + ", ".join(dict.fromkeys(place(node) for node in calls[:3]))
+                + " ...",
+            )
+        if not found & floats:
+            raise ConfigError(
+                f"The pattern {pattern!r} of keep_float fits activations alone, such as a ReLU, "
+                "which are what the layer before them is.",
+                hint="Name the module of that layer.",
+            )
+    weighted = {node.name for node in calls if node.target in WEIGHTED}
+    if patterns and weighted and weighted <= floats:
+        raise ConfigError(
+            f"keep_float leaves no layer in integers: {', '.join(map(repr, patterns))}.",
+            hint="Keep fewer modules in float, or take the recipe fp32.",
+        )
     return floats
 
 

@@ -8,6 +8,7 @@ from edgese.records.base import Record
 from edgese.records.pictures import PicturesInfo
 
 RangeMethod = Literal["min_max", "percentile", "mse", "fisher"]
+_PERCENTILE = 99.99
 
 
 class QuantizationRecipe(Record, frozen=True):
@@ -27,10 +28,13 @@ class QuantizationRecipe(Record, frozen=True):
         pictures: how many calibration pictures are taken, evenly spread over what is given.
         seed: of whatever is drawn at random.
         training: the training recipe of quantization-aware training; "" for none.
+
+    Raises:
+        ValueError: a key that has no effect beside the others.
     """
 
     ranges: RangeMethod = "fisher"
-    percentile: Annotated[float, msgspec.Meta(gt=50, le=100)] = 99.99
+    percentile: Annotated[float, msgspec.Meta(gt=50, le=100)] = _PERCENTILE
     bias_correction: bool = True
     norm_reestimation: bool = False
     compensation: bool = False
@@ -39,6 +43,14 @@ class QuantizationRecipe(Record, frozen=True):
     pictures: Annotated[int, msgspec.Meta(ge=1)] = 256
     seed: int = 0
     training: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what would be read and have no effect."""
+        if self.percentile != _PERCENTILE and self.ranges != "percentile":
+            raise ValueError(f'`percentile` is for ranges = "percentile", not "{self.ranges}"')
+        for name in ("norm_reestimation", "compensation"):
+            if getattr(self, name) and not self.bias_correction:
+                raise ValueError(f"`{name}` moves the means, and needs bias_correction = true")
 
 
 class CalibrationPicture(Record, frozen=True):
