@@ -121,6 +121,9 @@ Cause = Literal["weights", "range", "outlier channel", "gate saturation", "round
 class LayerCost(Record, frozen=True):
     """What quantizing one layer alone does to the network's output.
 
+    It is compared with the same network in float, whose weights are those of the program already:
+    corrected, or trained. What these changed is part of `Fidelity`, and of no single layer.
+
     Attributes:
         layer: path of the module.
         operator: what computes there, as in "conv2d".

@@ -1,7 +1,9 @@
 """A user's own module in integers: the same whatever it is written with, and left as it was."""
 
 import copy
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -11,12 +13,15 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
+from edgese.conversion.api import convert  # noqa: E402
 from edgese.conversion.export import exported, reference_of  # noqa: E402
 from edgese.conversion.subject import from_module  # noqa: E402
+from edgese.errors import ConfigError  # noqa: E402
 from edgese.evaluation.scoring import mean_kl  # noqa: E402
 from edgese.quantization.integers import integer_outputs  # noqa: E402
 from edgese.quantization.ptq import quantized  # noqa: E402
 from edgese.records.model import Preprocessing  # noqa: E402
+from edgese.store import read_manifest  # noqa: E402
 from edgese.targets.programs import held_tensors  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -225,3 +230,52 @@ def test_weights_that_are_computed_in_the_forward_are_computed_once(images):
     nn.utils.parametrizations.weight_norm(net.head)
     made = made_of(net, images, "int8-quick")
     assert made.fidelity.kl == pytest.approx(plain.fidelity.kl, rel=0.2, abs=1e-6)
+
+
+def kept_in_float(*patterns):
+    base = catalog.recipe("int8-quick")
+    how = msgspec.structs.replace(base.quantization, keep_float=patterns)
+    return msgspec.structs.replace(base, quantization=how)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("nowhere", "fits no module"),
+        ("features.2", "fits activations alone"),
+        ("*", "leaves no layer in integers"),
+    ],
+)
+def test_a_pattern_that_keeps_nothing_or_all_in_float_is_refused(pattern, message, images):
+    program = exported(Net(ENDS["flatten"]).eval(), "net", (1, *images.shape[1:]))
+    with pytest.raises(ConfigError, match=message):
+        quantized(program, kept_in_float("head", pattern), images)
+
+
+def test_equalization_that_finds_nothing_is_noted(images):
+    base = catalog.recipe("int8-quick")
+    how = msgspec.structs.replace(base.quantization, equalization=True)
+    recipe = msgspec.structs.replace(base, quantization=how)
+    program = exported(Net(ENDS["flatten"]).eval(), "net", (1, *images.shape[1:]))
+    (note,) = quantized(program, recipe, images).notes
+    assert note.startswith("equalization: 0 pairs")
+
+
+def test_notes_are_in_result_and_manifest(tmp_path):
+    (row,) = convert(
+        Net(ENDS["view of a size"]),
+        "onnxruntime",
+        recipe="int8",
+        data="embedded",
+        preprocessing=Preprocessing(height=SIDE, width=SIDE),
+        out=tmp_path,
+        use_cache=False,
+    )
+    assert row.status == "converted", row.error
+    manifest = read_manifest(Path(row.artifact))
+    assert row.notes == manifest.quantization.notes
+    assert [note.split(":")[0] for note in row.notes] == [
+        "bias correction",
+        "norm re-estimation",
+        "compensation",
+    ]
