@@ -239,6 +239,14 @@ def show_outcomes(outcomes: "Sequence[ConversionOutcome]") -> None:
                 f"target's own numbers (largest difference {deviation:.1g}); the figures above are "
                 "of its fp16 values beside the program as every target has it."
             )
+    _say_how_it_ended(outcomes)
+
+
+def _say_how_it_ended(outcomes: "Sequence[ConversionOutcome]") -> None:
+    from edgese.cli import ui
+
+    for note in dict.fromkeys(note for outcome in outcomes for note in outcome.notes):
+        ui.note(note)
     for outcome in outcomes:
         if outcome.collapse:
             ui.note(f"{outcome.target}: COLLAPSED: {outcome.collapse}. Do not ship it.")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 PLAIN: Final = "int8"
 TRAINED: Final = "int8-qat"
 AUTO: Final = "auto"
+TARGET: Final = "tflite"
+MAX_DROP: Final = 0.5
 # Layers that are worth a look; --json has all.
 _SHOWN: Final = 15
 
@@ -54,7 +56,10 @@ def quantize(
         bool,
         typer.Option("--qat", help="Quantization-aware training: short for --recipe int8-qat."),
     ] = False,
-    max_drop: Annotated[float, typer.Option(help="auto: points of top-1 that may be lost.")] = 0.5,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(help="auto: points of top-1 that may be lost.  [default: 0.5]"),
+    ] = None,
     judge: Annotated[
         str | None,
         typer.Option(help="auto: labelled pictures, others than --data: class folders or a CSV."),
@@ -63,8 +68,9 @@ def quantize(
         str, typer.Option(help="auto: of --judge, or of --data, only rows with this split.")
     ] = "",
     target: Annotated[
-        str, typer.Option(help="auto: whose artifact is judged and timed.")
-    ] = "tflite",
+        str | None,
+        typer.Option(help="auto: whose artifact is judged and timed.  [default: tflite]"),
+    ] = None,
     resolution: Annotated[
         str | None, typer.Option(metavar="N|HxW", help="Input size in pixels.")
     ] = None,
@@ -138,6 +144,11 @@ def quantize(
                 "No pictures were named to judge by.",
                 hint="Give --judge DATA, labelled and others than --data, or --judge-split.",
             )
+        _check_unused(
+            {"--analyze": analyze, f"--batch {batch}": batch != 1},
+            AUTO,
+            "Take it with the recipe that the ladder ends at.",
+        )
         with ui.quiet_libraries(), ui.bars([model]) as show:
             ladder = climb(
                 model,
@@ -146,8 +157,8 @@ def quantize(
                 weights=named,
                 split=split,
                 judged_split=judge_split,
-                target=target,
-                max_drop=max_drop,
+                target=target or TARGET,
+                max_drop=MAX_DROP if max_drop is None else max_drop,
                 resolution=resolution_of(resolution),
                 classes=classes,
                 train=train,
@@ -169,6 +180,11 @@ def quantize(
             f"Pictures to judge by were named, and the recipe {recipe} is not judged.",
             hint="--judge goes with --recipe auto; `edgese evaluate` judges artifacts.",
         )
+    _check_unused(
+        {"--max-drop": max_drop is not None, "--target": target is not None},
+        recipe,
+        f"It goes with --recipe {AUTO}; one program serves every target.",
+    )
     with ui.quiet_libraries(), ui.bars([model]) as show:
         made = api.quantize(
             model,
@@ -202,6 +218,16 @@ def _end(made: "QuantizedProgram", *, json: bool) -> None:
         raise typer.Exit(Collapsed.exit_code)
 
 
+def _check_unused(asked: dict[str, bool], recipe: str, hint: str) -> None:
+    """Refuse options that a recipe has no use for.
+
+    Args:
+        asked: of each option, whether it was given.
+    """
+    if found := [option for option, given in asked.items() if given]:
+        raise ConfigError(f"{found[0]} means nothing to the recipe {recipe}.", hint=hint)
+
+
 def show_program(made: "QuantizedProgram") -> None:
     """How close a quantized program is to the float network, and where it lies."""
     from edgese.cli import ui
@@ -223,6 +249,8 @@ def show_program(made: "QuantizedProgram") -> None:
         left=2,
         last_left=True,
     )
+    for note in made.notes:
+        ui.note(note)
     if made.collapse:
         ui.note(f"COLLAPSED: {made.collapse}.")
         ui.note("  Do not ship it: --analyze tells which layers are at fault, and --qat")

@@ -123,6 +123,7 @@ def convert(
                 "labels": labels,
                 "a name": name,
                 "data": data,
+                "a split": split,
             },
         )
         options = msgspec.structs.replace(options, batch=stored.manifest.batch)
@@ -202,6 +203,11 @@ def _integer(plans: Sequence[TargetPlan], data: Path | str | None, split: str) -
             raise ConfigError(
                 f"Calibration pictures were named for the recipe {plans[0].recipe.name!r}.",
                 hint="Only integer recipes are calibrated; leave --data out.",
+            )
+        if split:
+            raise ConfigError(
+                f"The split {split!r} of no calibration pictures was asked for.",
+                hint="--split goes with the --data of an integer recipe.",
             )
         return None
     recipe = recipes[0]

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from edgese import store
 from edgese.conversion.cache import PROGRAM, REFERENCE
+from edgese.conversion.purity import check_answers, check_operators
 from edgese.errors import ConfigError, ConversionError, stage
 from edgese.parallel import one_thread, outputs
 from edgese.program.storage import write_program
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
     from torch.export import ExportedProgram
+
+# Images that run at once where it does not matter: enough to keep the cores busy.
+_TOGETHER: Final = 8
 
 
 def export_program(
@@ -33,6 +37,7 @@ def export_program(
 
     The program has BatchNorm folded and a fixed batch. The reference is what the network itself
     computes, not the folded one, so that folding is verified with everything that follows.
+    The program comes first: what it refuses, it refuses by name.
 
     Args:
         network: in eval mode.
@@ -41,18 +46,19 @@ def export_program(
         on_stage: told what is done now.
 
     Raises:
-        ConversionError: the module cannot be exported, or has an operator that no program's file
-            holds.
+        ConversionError: the module cannot be exported, has an operator that no program's file
+            holds, or its answer for an image is no function of that image alone.
         OutputError: the folder cannot be written, or the disk is full.
     """
     import numpy as np
     import torch
 
     with store.writing(folder):
-        on_stage("compute the reference")
-        np.savez(folder / REFERENCE, pictures=pictures, logits=logits_of(network, pictures, batch))
         on_stage("export the program")
         program = exported(network, name, (batch, *pictures.shape[1:]))
+        on_stage("compute the reference")
+        check_answers(lambda images: logits_of(network, images, len(images)), pictures, batch, name)
+        np.savez(folder / REFERENCE, pictures=pictures, logits=logits_of(network, pictures, batch))
         write_program(program, folder / PROGRAM)
     return ProgramRecord(
         model=name,
@@ -72,7 +78,8 @@ def exported(network: "nn.Module", name: str, shape: tuple[int, ...]) -> "Export
         shape: (N, 3, H, W) of its input.
 
     Raises:
-        ConversionError: the module cannot be exported.
+        ConversionError: the module cannot be exported, draws random numbers, computes with the
+            statistics of a batch, or with what it kept of images before.
     """
     import torch
 
@@ -84,7 +91,29 @@ def exported(network: "nn.Module", name: str, shape: tuple[int, ...]) -> "Export
         hint="Its forward must be free of branches on values; "
         "torch.export.export(module, (example,)) shows where it is not.",
     ):
-        return torch.export.export(folded(network), (torch.zeros(shape),))
+        program = torch.export.export(folded(network), (torch.zeros(shape),))
+    check_operators(program, name)
+    return program
+
+
+def reference_of(
+    network: "nn.Module", name: str, pictures: "NDArray[np.float32]", batch: int
+) -> "NDArray[np.float32]":
+    """Return what a network itself computes: (count, classes), for images of any count.
+
+    Args:
+        network: as it was given, in eval mode.
+        name: of the model.
+        batch: that the artifact will have; others are taken where that is faster and the same.
+
+    Raises:
+        ConversionError: its answer for an image is no function of that image alone.
+        ConfigError: its output is not one row of numbers for each picture.
+    """
+    any_batch = check_answers(
+        lambda images: logits_of(network, images, len(images)), pictures, batch, name
+    )
+    return logits_of(network, pictures, max(batch, _TOGETHER) if any_batch else batch)
 
 
 def logits_of(
@@ -99,7 +128,8 @@ def logits_of(
         (count, classes).
 
     Raises:
-        ConfigError: the network's output is not one row of numbers for each picture.
+        ConfigError: the network does not take such pictures, or its output is not one row of
+            numbers for each.
     """
     from edgese.models.builder import Network
 

@@ -9,7 +9,7 @@ import msgspec
 
 from edgese import store
 from edgese.conversion.cache import PROGRAM, REFERENCE
-from edgese.conversion.export import exported
+from edgese.conversion.export import exported, reference_of
 from edgese.conversion.stored import StoredProgram
 from edgese.errors import ConversionError, InputError, stage
 from edgese.program.building import REFUSALS
@@ -85,6 +85,7 @@ def quantize_program(
                 calibration=integer.pictures.calibration,
                 fidelity=made.fidelity,
                 collapse=made.collapse if weights.trained else "",
+                notes=made.notes,
             ),
             folder=folder,
         )
@@ -110,7 +111,7 @@ def quantized_network(
     """
     from edgese.quantization.ptq import quantized
 
-    program, pictures = exported_with_pictures(
+    program, pictures, reference = exported_with_pictures(
         network, card, integer, batch=batch, on_stage=on_stage
     )
     with stage(
@@ -118,7 +119,7 @@ def quantized_network(
         ConversionError,
         hint="The recipe fp32 tells whether the network or its quantization is at fault.",
     ):
-        return quantized(program, integer.recipe, pictures, on_stage)
+        return quantized(program, integer.recipe, pictures, on_stage, reference=reference)
 
 
 def exported_with_pictures(
@@ -128,17 +129,24 @@ def exported_with_pictures(
     *,
     batch: int,
     on_stage: Callable[[str, float], None],
-) -> "tuple[ExportedProgram, NDArray[np.float32]]":
-    """What is quantized, and the calibration pictures: (count, 3, H, W).
+) -> "tuple[ExportedProgram, NDArray[np.float32], NDArray[np.float32]]":
+    """Return what is quantized, the calibration pictures, and what the network gives for them.
+
+    Returns:
+        The program, (count, 3, H, W), and (count, classes): what the network itself computes, in
+        which nothing is folded or rewritten.
 
     Raises:
-        ConversionError: the network cannot be exported.
+        ConversionError: the network cannot be exported, or its answer for an image is no function
+            of that image alone.
         InputError: calibration pictures that cannot be read or are of one colour.
     """
     on_stage("read the calibration pictures", 0.0)
     pictures = read(integer.pictures, card.preprocessing)
     on_stage("export the program", 0.0)
-    return exported(network, card.name, (batch, *pictures.shape[1:])), pictures
+    program = exported(network, card.name, (batch, *pictures.shape[1:]))
+    on_stage("compute the reference", 0.0)
+    return program, pictures, reference_of(network, card.name, pictures, batch)
 
 
 def stored_program(

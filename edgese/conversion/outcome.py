@@ -41,6 +41,7 @@ def made(
         integers=manifest.quantization.integers if manifest.quantization else "",
         collapse=collapse,
         exit_code=Collapsed.exit_code if collapse else 0,
+        notes=manifest.quantization.notes if manifest.quantization else (),
     )
 
 

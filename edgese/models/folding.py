@@ -3,7 +3,7 @@
 import copy
 from collections import Counter
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, TypeGuard
 
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -16,7 +16,8 @@ _NOTHING_IN_EVAL: Final = (nn.Dropout, nn.Dropout2d, StochasticDepth)
 def folded(module: nn.Module) -> nn.Module:
     """A copy in eval mode, BatchNorm folded into convolutions, without dropout.
 
-    The original stays as it is. Dropout would stay in an exported program as an operator that does
+    The original stays as it is, and so does a part that stays in training mode whatever it is told.
+    Dropout would stay in an exported program as an operator that does
     nothing, and every converter and quantizer would have to know it.
 
     Networks of edgese lose every BatchNorm. In any other module a pair is folded where a symbolic
@@ -25,11 +26,11 @@ def folded(module: nn.Module) -> nn.Module:
     """
     network = copy.deepcopy(module).eval()
     for part in network.modules():
-        if isinstance(part, ConvNorm) and isinstance(part.norm, nn.BatchNorm2d):
+        if isinstance(part, ConvNorm) and _is_fixed(part.norm):
             part.conv = fuse_conv_bn_eval(part.conv, part.norm)
             part.norm = nn.Identity()
     for name, part in tuple(network.named_modules()):
-        if name and type(part) in _NOTHING_IN_EVAL and not _has_hooks(part):
+        if name and type(part) in _NOTHING_IN_EVAL and not (part.training or _has_hooks(part)):
             network.set_submodule(name, nn.Identity())
     for conv_name, norm_name in tuple(_foreign_pairs(network)):
         fused = fuse_conv_bn_eval(
@@ -60,7 +61,7 @@ def _foreign_pairs(network: nn.Module) -> Iterator[tuple[str, str]]:
         if (
             type(pair[0]) is nn.Conv2d
             and type(pair[1]) is nn.BatchNorm2d
-            and pair[1].running_mean is not None
+            and _is_fixed(pair[1])
             and all(uses[id(module)] == 1 and not _has_hooks(module) for module in pair)
         ):
             yield str(conv.target), str(norm.target)
@@ -72,6 +73,11 @@ def _trace(network: nn.Module) -> fx.Graph | None:
         return fx.Tracer().trace(network)
     except (fx.proxy.TraceError, TypeError, RuntimeError, AttributeError, AssertionError, KeyError):
         return None
+
+
+def _is_fixed(norm: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
+    """Whether it is a BatchNorm that normalizes with numbers that it holds."""
+    return isinstance(norm, nn.BatchNorm2d) and not norm.training and norm.running_mean is not None
 
 
 def _has_hooks(module: nn.Module) -> bool:

@@ -37,10 +37,10 @@ def analysed(
     pictures: "NDArray[np.float32]",
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> tuple[LayerCost, ...]:
-    """Quantizes each layer's weights, and each activation, alone; the costliest come first.
+    """Quantize each layer's weights, and each activation, alone; the costliest come first.
 
     Args:
-        module: canonical.
+        module: canonical; what it computes in float is compared with.
         pictures: (count, 3, H, W); some sixteen do.
         on_progress: is told the share that is done.
     """

@@ -138,10 +138,10 @@ def quantize(
     said = progress or _silent
     said("load the weights", 0.0)
     network, info = found.load()
-    program, pictures = exported_with_pictures(
+    program, pictures, reference = exported_with_pictures(
         network, found.card, integer, batch=batch, on_stage=said
     )
-    made = quantized(program, chosen, pictures, said)
+    made = quantized(program, chosen, pictures, said, reference=reference)
     if training is not None:
         made = _trained(program, made, pictures, found, integer, training, said)
     quantization = Quantization(
@@ -150,6 +150,7 @@ def quantize(
         integers=made.integers,
         collapse=made.diverged or (made.collapse if info.trained else ""),
         learnt_from=training.pictures.info if training else None,
+        notes=made.notes,
     )
     kept = stored(made, found, info, chosen, quantization, batch=batch, folder=folder)
     if not analyze:
@@ -341,6 +342,7 @@ def stored(
         fidelity=quantization.fidelity,
         integers=quantization.integers,
         collapse=quantization.collapse,
+        notes=quantization.notes,
     )
 
 

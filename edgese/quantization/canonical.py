@@ -12,16 +12,19 @@ import torch
 from torch import fx
 
 from edgese.errors import ConversionError
+from edgese.targets.nodes import arguments, computed_nodes, is_random
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 aten = torch.ops.aten
 
-# They hand on what they were given.
+# They hand on what they were given; dropout does where it draws nothing.
 _NOTHING: Final = (
     aten.dropout.default,
     aten.feature_dropout.default,
+    aten.alpha_dropout.default,
+    aten.feature_alpha_dropout.default,
     aten.clone.default,
     aten.contiguous.default,
     aten.detach.default,
@@ -30,7 +33,7 @@ _NOTHING: Final = (
 
 
 def canonical(program: "ExportedProgram") -> fx.GraphModule:
-    """The program as a graph module of its own, in canonical operators.
+    """Return the program as a graph module of its own, in canonical operators, for any batch.
 
     Its weights are copies, so that correcting them leaves the program as it was.
 
@@ -38,14 +41,26 @@ def canonical(program: "ExportedProgram") -> fx.GraphModule:
         program: fp32, one input (N, 3, H, W), one output.
 
     Raises:
-        ConversionError: it pads with something else than zeros.
+        ConversionError: it pads with something else than zeros, clamps one side alone, draws
+            random numbers, or reshapes a batch of images into another number of them.
     """
-    if any(str(node.target).split(".")[-2].endswith("_") for node in _calls(program.graph)):
-        # Operators that work in place: a later reader of their input means the changed one.
+    for node in _calls(program.graph):
+        if is_random(node):
+            raise ConversionError(
+                f"The program draws random numbers with {described(node)}.",
+                hint="Dropout must depend on the mode: nn.Dropout, or training=self.training.",
+            )
+    if any(_works_in_place(node) for node in _calls(program.graph)):
+        # A later reader of what was changed in place means the changed one.
         program = program.run_decompositions({})
     module = _plain(program)
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        set_tensor(module, name, tensor.detach().clone())
+    _fold_constants(module)
+    held = [
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    ]
+    for name, tensor in held:
+        set_tensor(module, name, tensor.detach().clone(memory_format=torch.contiguous_format))
     _untie(module)
     for node in list(module.graph.nodes):
         if node.op == "call_function" and (rewrite := _REWRITES.get(node.target)):
@@ -71,7 +86,42 @@ def _plain(program: "ExportedProgram") -> fx.GraphModule:
     if isinstance(output, tuple | list):
         (output,) = output
     graph.output(output)
+    for node in graph.find_nodes(op="call_function", target=aten.copy_.default):
+        # What the program leaves in its input or its buffers is not its answer.
+        node.replace_all_uses_with(node.args[1])
+        graph.erase_node(node)
     return fx.GraphModule(module, graph)
+
+
+def _works_in_place(node: fx.Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and bool(schema.is_mutable)
+
+
+def _fold_constants(module: fx.GraphModule) -> None:
+    """Compute once what does not depend on the input, such as a normalized weight."""
+    computed = computed_nodes(module.graph)
+    known: dict[fx.Node, Any] = {}
+    for node in list(module.graph.nodes):
+        if node in computed or node.op == "output":
+            continue
+        if node.op == "get_attr":
+            known[node] = tensor_of(module, node)
+            continue
+        target: Any = node.target
+        with torch.no_grad():
+            known[node] = target(
+                *fx.node.map_arg(node.args, known.__getitem__),
+                **fx.node.map_arg(node.kwargs, known.__getitem__),
+            )
+        if isinstance(known[node], torch.Tensor) and computed.intersection(node.users):
+            attribute = f"_folded_{node.name}"
+            module.register_buffer(attribute, known[node])
+            with module.graph.inserting_before(node):
+                folded = module.graph.get_attr(attribute)
+            folded.meta = dict(node.meta)
+            node.replace_all_uses_with(folded)
+    tidy(module)
 
 
 def _untie(module: fx.GraphModule) -> None:
@@ -269,9 +319,8 @@ def _scaled(
 
 
 def _pad(module: fx.GraphModule, node: fx.Node) -> None:
-    amounts = node.args[1]
-    mode = node.args[2] if len(node.args) > 2 else node.kwargs.get("mode", "constant")
-    value = node.args[3] if len(node.args) > 3 else node.kwargs.get("value")
+    _, amounts, *rest = arguments(node)
+    mode, value = rest if len(rest) == 2 else ("constant", rest[0])
     if mode != "constant" or value not in (None, 0, 0.0):
         raise ConversionError(
             f"The program pads with {value if mode == 'constant' else mode} in {described(node)}.",
@@ -302,11 +351,38 @@ def _conv_same(module: fx.GraphModule, node: fx.Node) -> None:
 
 
 def _number(module: fx.GraphModule, node: fx.Node) -> None:
-    """A sum or product with a plain number: the number as a tensor."""
+    """A sum or product with a plain number as one with a tensor, and ``x + a y`` as two."""
     x, other = node.args[:2]
-    if isinstance(x, fx.Node) and isinstance(other, int | float):
-        with module.graph.inserting_before(node):
-            node.args = (x, constant(module, x, node.name, float(other)))
+    factor: Any = node.kwargs.get("alpha", 1)
+    node.kwargs = {}
+    with module.graph.inserting_before(node):
+        if isinstance(x, fx.Node) and isinstance(other, int | float):
+            node.args = (x, constant(module, x, node.name, float(other * factor)))
+        elif factor != 1 and isinstance(other, fx.Node) and other.op == "get_attr":
+            set_tensor(module, str(other.target), tensor_of(module, other) * factor)
+        elif factor != 1 and isinstance(other, fx.Node):
+            node.args = (x, _scaled(module, node, other, float(factor), 0.0))
+
+
+def _reshape(module: fx.GraphModule, node: fx.Node) -> None:
+    """A change of shape for any batch: what is one row an image is a flatten."""
+    x, shape = _source(node), tuple(node.meta["val"].shape)
+    before = tuple(x.meta["val"].shape)
+    if not before or not shape or before[0] != shape[0]:
+        raise ConversionError(
+            f"The program reshapes {before} to {shape} in {described(node)}, so that the first "
+            "dimension is no longer the images of the batch.",
+            hint="Keep it as it is: x.flatten(1), or x.view(x.shape[0], ...).",
+        )
+    if shape == before:
+        _replace(module, node, x)
+        return
+    with module.graph.inserting_before(node):
+        if len(shape) == 2:
+            new = _insert(module, node, aten.flatten.using_ints, x, 1)
+        else:
+            new = _insert(module, node, aten.reshape.default, x, [-1, *shape[1:]])
+    _replace(module, node, new)
 
 
 _REWRITES: Final[dict[object, Callable[[fx.GraphModule, fx.Node], None]]] = {
@@ -319,7 +395,11 @@ _REWRITES: Final[dict[object, Callable[[fx.GraphModule, fx.Node], None]]] = {
     aten.hardswish.default: _hard_swish,
     aten.tanh.default: _tanh,
     aten.pad.default: _pad,
+    aten.constant_pad_nd.default: _pad,
     aten.conv2d.padding: _conv_same,
     aten.add.Tensor: _number,
     aten.mul.Tensor: _number,
+    aten.view.default: _reshape,
+    aten.reshape.default: _reshape,
+    aten.flatten.using_ints: _reshape,
 }

@@ -43,6 +43,7 @@ def corrected(
     compensation: bool = False,
     seed: int = 0,
     on_progress: Callable[[float], None] = lambda _: None,
+    on_note: Callable[[str], None] = lambda _: None,
 ) -> Plan:
     """Brings what each layer computes closer to what it computes in float; changes the weights.
 
@@ -69,15 +70,23 @@ def corrected(
         pictures: (count, 3, H, W); evenly spread ones where all do not fit into memory.
         seed: of the places that compensation looks at.
         on_progress: is told the share that is done.
+        on_note: is given what was done, and in how many layers.
 
     Returns:
         The plan, with the changed scales.
     """
+    every = _every(module, len(pictures))
+    some = pictures[::every]
+    if every > 1:
+        on_note(
+            f"corrections: {len(some)} of {len(pictures)} images, as many as fit into memory at "
+            "once"
+        )
     with Lanes() as lanes, torch.no_grad():
         walk = _Walk(
             module,
             plan,
-            pictures[:: _every(module, len(pictures))],
+            some,
             lanes,
             spread=spread,
             compensation=compensation,
@@ -89,6 +98,8 @@ def corrected(
         _set_own(module, nodes[name], 1, layer.weight)
         _set_own(module, nodes[name], 2, layer.bias)
     module.recompile()
+    for note in walk.notes(len(changed)):
+        on_note(note)
     scales = {name: layer.scales for name, layer in changed.items()}
     return dataclasses.replace(plan, weights={**plan.weights, **scales})
 
@@ -260,6 +271,25 @@ class _Walk:
         self.behind = plan.grid_behind()
         self.spread, self.compensation = spread, compensation
         self.generator = torch.Generator().manual_seed(seed)
+        self.compensated = 0
+
+    def notes(self, changed: int) -> Iterator[str]:
+        """Yield what was done, and in how many layers.
+
+        Args:
+            changed: layers whose means were corrected.
+        """
+        layers = [node for node in self.module.graph.nodes if node.name in self.plan.weights]
+        count, places = len(layers), sum(map(_has_places, layers))
+        few = f"; the others see one value an image, and fewer than {_MANY} images are too few"
+        yield f"bias correction: {changed} of {count} layers" + ("" if changed == count else few)
+        if self.spread:
+            yield f"norm re-estimation: {places} of {count} layers, those that see several places"
+        if self.compensation:
+            yield (
+                f"compensation: {self.compensated} of {count} layers; in the others no change "
+                "served images that it was not found with"
+            )
 
     def changed(self, on_progress: Callable[[float], None]) -> dict[str, _Layer]:
         """Return what each layer that can be changed is changed to."""
@@ -292,6 +322,7 @@ class _Walk:
         if window is not None:
             new = compensated(window, value, self._by_fold(moments), self.images, self.lanes)
             if new is not value:
+                self.compensated += 1
                 value, scales = new, weight_scales(new.numpy())
         weight = on_grid(value, scales)
         found = list(

@@ -8,13 +8,14 @@ rounded half to even.
 """
 
 from collections.abc import Callable
-from math import ldexp, log2, prod
+from math import ldexp, log2
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor, fx
 
+from edgese.errors import ConversionError
 from edgese.parallel import outputs
 from edgese.quantization.grids import HIGH, LOW, SIGMOID
 from edgese.quantization.memory import running_mb
@@ -75,7 +76,7 @@ class _Integers(fx.Interpreter):
         self._waiting = {
             node
             for node in computed
-            if str(node.target) in _OPERATORS and integer_grid(node, computed) is not None
+            if str(node.target) in OPERATORS and integer_grid(node, computed) is not None
         }
         self._weights = weights
 
@@ -87,7 +88,7 @@ class _Integers(fx.Interpreter):
         if str(n.target) == QUANTIZE:
             source, grid = n.all_input_nodes[0], _grid(n)
             if source in self._waiting:
-                codes = _OPERATORS[str(source.target)](self, source, grid)
+                codes = OPERATORS[str(source.target)](self, source, grid)
                 return codes.to(torch.int8)
             if str(source.target) == DEQUANTIZE:
                 return _changed(self.steps(source), _grid(source), grid).to(torch.int8)
@@ -124,7 +125,8 @@ def _weighted(run: _Integers, node: fx.Node, grid: Grid) -> Tensor:
     dtype = torch.float32 if reach < _EXACT else torch.float64
     operator: Any = node.target
     sums = operator(x.to(dtype), codes.to(dtype), None, *how).double()
-    around = (-1, *[1] * (sums.ndim - 2))
+    # The channels of a convolution are the second dimension, and those of a linear layer the last.
+    around = (-1, *[1] * (len(codes.shape) - 2))
     steps = scales * _float32(_grid(source).scale)
     return _on_grid(sums + offsets.view(around), (steps / _float32(grid.scale)).view(around), grid)
 
@@ -137,6 +139,8 @@ def _product(run: _Integers, node: fx.Node, grid: Grid) -> Tensor:
 
 def _sum(run: _Integers, node: fx.Node, grid: Grid) -> Tensor:
     """XNNPACK adds in fixed point, and rounds half up: qs8-vadd's parameters."""
+    if (factor := arguments(node)[2]) != 1:
+        raise _refused(node, f"it multiplies what it adds by {factor}")
     sources = node.all_input_nodes[0], node.all_input_nodes[-1]
     ratios = [float(_float32(_grid(s).scale) / _float32(grid.scale)) for s in sources]
     shift = _SUM_BITS - int(np.floor(log2(max(ratios))))
@@ -146,22 +150,39 @@ def _sum(run: _Integers, node: fx.Node, grid: Grid) -> Tensor:
 
 
 def _mean(run: _Integers, node: fx.Node, grid: Grid) -> Tensor:
-    source, axes, *_ = arguments(node)
+    source, axes, _, dtype = arguments(node)
+    if dtype is not None:
+        raise _refused(node, f"it changes the type to {dtype}")
     x = run.steps(source)
-    if str(node.target) != "aten.mean.dim":
-        axes = (2, 3)
     sums = x.sum(axes)
     share = _float32(sums.numel() / x.numel())
     ratio = _float32(_grid(source).scale) / _float32(grid.scale) * share
     return _on_grid(sums, ratio, grid).reshape(node.meta["val"].shape)
 
 
-def _average_pool(run: _Integers, node: fx.Node, grid: Grid) -> Tensor:
-    source, kernel, *how, divisor = arguments(node)
+def _adaptive_pool(run: _Integers, node: fx.Node, grid: Grid) -> Tensor:
+    source, sizes = arguments(node)
+    x = run.steps(source)
+    # Windows overlap where the sizes are no divisors: each is from a floor to a ceiling.
+    lengths = [
+        torch.tensor([-(-(i + 1) * side // parts) - i * side // parts for i in range(parts)])
+        for side, parts in zip(x.shape[2:], two(sizes), strict=True)
+    ]
+    counts = (lengths[0][:, None] * lengths[1]).double()
     operator: Any = node.target
-    sums = operator(run.steps(source), kernel, *how, 1)
-    share = _float32(1 / (divisor or prod(two(kernel)))) * _float32(_grid(source).scale)
-    return _on_grid(sums, share / _float32(grid.scale), grid)
+    ratio = _float32(_grid(source).scale) / _float32(grid.scale) * (1 / counts).float()
+    return _on_grid((operator(x, sizes) * counts).round(), ratio, grid)
+
+
+def _average_pool(run: _Integers, node: fx.Node, grid: Grid) -> Tensor:
+    source, *how, divisor = arguments(node)
+    x = run.steps(source)
+    operator: Any = node.target
+    # What PyTorch divides the window of each place by: where all are 1, sum over mean.
+    ones = torch.ones_like(x[:1, :1])
+    counts = (operator(ones, *how, 1) / operator(ones, *how, divisor)).round()
+    share = (1 / counts).float() * _float32(_grid(source).scale)
+    return _on_grid(operator(x, *how, 1), share / _float32(grid.scale), grid)
 
 
 def _sigmoid(run: _Integers, node: fx.Node, grid: Grid) -> Tensor:
@@ -182,6 +203,14 @@ def _moved(run: _Integers, node: fx.Node, grid: Grid) -> Tensor:
     return _held(moved, grid)
 
 
+def _pad(run: _Integers, node: fx.Node, grid: Grid) -> Tensor:
+    source, amounts, number = arguments(node)
+    x = _changed(run.steps(source), _grid(source), grid) - grid.zero_point
+    operator: Any = node.target
+    padded: Tensor = operator(x, amounts, round(number / grid.scale))
+    return _held(padded, grid)
+
+
 def _changed(steps: Tensor, before: Grid, grid: Grid) -> Tensor:
     """Puts whole steps of one grid on another, as XNNPACK's qs8-vcvt does."""
     if before == grid:
@@ -198,22 +227,29 @@ def _held(steps: Tensor, grid: Grid) -> Tensor:
     return (steps + grid.zero_point).clamp(LOW, HIGH)
 
 
+def _refused(node: fx.Node, reason: str) -> ConversionError:
+    return ConversionError(
+        f"{node.target} has no integer form as {node.name} has it: {reason}.",
+        hint="Write it as other operators that mean the same.",
+    )
+
+
 def _float32(number: float) -> Tensor:
     return torch.tensor(number, dtype=torch.float32)
 
 
-_OPERATORS: Final[dict[str, Callable[[_Integers, fx.Node, Grid], Tensor]]] = {
+OPERATORS: Final[dict[str, Callable[[_Integers, fx.Node, Grid], Tensor]]] = {
     **dict.fromkeys(WEIGHTED, _weighted),
     "aten.mul.Tensor": _product,
     "aten.add.Tensor": _sum,
-    "aten.adaptive_avg_pool2d.default": _mean,
+    "aten.adaptive_avg_pool2d.default": _adaptive_pool,
     "aten.mean.dim": _mean,
     "aten.avg_pool2d.default": _average_pool,
     "aten.sigmoid.default": _sigmoid,
+    "aten.constant_pad_nd.default": _pad,
     **dict.fromkeys(
         (
             "aten.max_pool2d.default",
-            "aten.constant_pad_nd.default",
             "aten.cat.default",
             "aten.permute.default",
             "aten.flatten.using_ints",

@@ -10,6 +10,7 @@ from torch import fx
 
 from edgese.errors import ConfigError, ConversionError
 from edgese.quantization.canonical import described, place
+from edgese.targets.nodes import arguments
 
 aten = torch.ops.aten
 
@@ -50,6 +51,7 @@ ROLES: Final[dict[object, Role]] = {
     aten.view.default: Role.SHARED,
     aten.reshape.default: Role.SHARED,
     aten.permute.default: Role.SHARED,
+    aten.squeeze.dim: Role.SHARED,
     aten.squeeze.dims: Role.SHARED,
     aten.unsqueeze.default: Role.SHARED,
 }
@@ -118,6 +120,12 @@ def layout(module: fx.GraphModule, keep_float: Sequence[str] = ()) -> Layout:
                 hint="Write it as operators that have one (convolution, sum, product, sigmoid, "
                 "ReLU, pooling), or keep it in float: keep_float in the recipe.",
             )
+        if node.name not in floats and (reason := _other_form(node)):
+            raise ConversionError(
+                f"{described(node)} has no integer form as it stands there: {reason}.",
+                hint="Write it as operators that have one, or keep it in float: keep_float in the "
+                "recipe.",
+            )
     clamps = {
         node.name: _clamped(node)
         for node in calls
@@ -140,20 +148,43 @@ def layout(module: fx.GraphModule, keep_float: Sequence[str] = ()) -> Layout:
     )
 
 
+def _other_form(node: fx.Node) -> str:
+    """Return what sets an operator apart from the one that integer runtimes have; "" for nothing.
+
+    Whatever is not refused here, `edgese.quantization.integers` computes.
+    """
+    if node.target in WEIGHTED:
+        source, weight, bias = node.args[0], *arguments(node)[1:3]
+        if any(held is not None and held.op != "get_attr" for held in (weight, bias)):
+            return "its weight depends on the image"
+        wanted = 2 if node.target is aten.linear.default else 4
+        if (found := _rank(source)) != wanted:
+            return f"its input has {found} dimensions, not {wanted}"
+    if node.target is aten.mean.dim and (dtype := arguments(node)[3]) is not None:
+        return f"it changes the type to {dtype}"
+    if ROLES[node.target] is Role.CLAMP:
+        low, high = clamp_bounds(node)
+        if low > 0 or (high is not None and high < 0):
+            return (
+                f"0 is not between its bounds, {low:g} and {high:g}, and is a value of every grid"
+            )
+    return ""
+
+
+def _rank(node: object) -> int:
+    assert isinstance(node, fx.Node)  # noqa: S101  # an operator reads a tensor first
+    rank: int = node.meta["val"].ndim
+    return rank
+
+
 def _floats(calls: Sequence[fx.Node], patterns: Sequence[str]) -> set[str]:
     from fnmatch import fnmatchcase
 
-    floats: set[str] = set()
-    for pattern in patterns:
-        found = {node.name for node in calls if fnmatchcase(place(node), pattern)}
-        if not found:
-            raise ConfigError(
-                f"The pattern {pattern!r} of keep_float fits no module.",
-                hint="Modules are called as in `edgese quantize --analyze`: "
-                + ", ".join(dict.fromkeys(place(node) for node in calls[:3]))
-                + " ...",
-            )
-        floats |= found
+    fitting = {
+        pattern: {node.name for node in calls if fnmatchcase(place(node), pattern)}
+        for pattern in patterns
+    }
+    floats = set[str]().union(*fitting.values())
     for node in calls:
         # A clamp goes with what it clamps, so that the two never stand on different sides.
         if ROLES.get(node.target) is Role.CLAMP:
@@ -162,6 +193,26 @@ def _floats(calls: Sequence[fx.Node], patterns: Sequence[str]) -> set[str]:
                 floats.add(node.name)
             elif source.op == "call_function":
                 floats.discard(node.name)
+    for pattern, found in fitting.items():
+        if not found:
+            raise ConfigError(
+                f"The pattern {pattern!r} of keep_float fits no module.",
+                hint="Modules are called as in `edgese quantize --analyze`: "
+                + ", ".join(dict.fromkeys(place(node) for node in calls[:3]))
+                + " ...",
+            )
+        if not found & floats:
+            raise ConfigError(
+                f"The pattern {pattern!r} of keep_float fits activations alone, such as a ReLU, "
+                "which are what the layer before them is.",
+                hint="Name the module of that layer.",
+            )
+    weighted = {node.name for node in calls if node.target in WEIGHTED}
+    if patterns and weighted and weighted <= floats:
+        raise ConfigError(
+            f"keep_float leaves no layer in integers: {', '.join(map(repr, patterns))}.",
+            hint="Keep fewer modules in float, or take the recipe fp32.",
+        )
     return floats
 
 

@@ -5,11 +5,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from edgese.parallel import outputs, torch_threads
+from edgese.parallel import torch_threads
 from edgese.quantization.canonical import canonical
 from edgese.quantization.features import Features
-from edgese.quantization.memory import running_mb
-from edgese.quantization.ptq import BATCH, Quantized, Stage, finished
+from edgese.quantization.ptq import Quantized, Stage, finished
 from edgese.quantization.qat import LearntGrids, student
 from edgese.records.training import Advance, TrainingRecipe
 from edgese.training.loop import TrainingData, fit
@@ -55,7 +54,6 @@ def learnt(
     teacher = canonical(program)
     (source,) = teacher.graph.find_nodes(op="placeholder")
     shape = tuple(int(size) for size in source.meta["val"].shape)
-    reference = outputs(teacher, pictures, BATCH, memory_mb=running_mb(teacher.graph, BATCH))
     learning = student(made.module, made.plan)
     distillation = recipe.distillation
     followed = None
@@ -79,5 +77,5 @@ def learnt(
     if followed is not None:
         followed.close()
     module, plan = learning.learnt()
-    made = finished(module, plan, shape, pictures, reference, on_stage)
+    made = finished(module, plan, shape, pictures, made.reference, on_stage, made.notes)
     return dataclasses.replace(made, diverged=log.collapse)

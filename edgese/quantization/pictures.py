@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from edgese import store
 from edgese.data import listing
-from edgese.errors import InputError
+from edgese.errors import ConfigError, InputError
 from edgese.records.model import Preprocessing
 from edgese.records.quantization import Calibration, CalibrationPicture
 
@@ -52,6 +52,11 @@ def calibration_set(source: str | Path, count: int, split: str = "") -> Calibrat
         ConfigError: a split of something that is no CSV.
     """
     if str(source) == EMBEDDED:
+        if split:
+            raise ConfigError(
+                f"The split {split!r} of the embedded pictures was asked for.",
+                hint="They have none: name a CSV with a column split, or leave it out.",
+            )
         return CalibrationSet(calibration=Calibration(source=EMBEDDED, pictures=()), files=())
     folder = Path(source)
     found = listing.unlabelled(folder, split)

@@ -40,7 +40,8 @@ class Recipe(Record, frozen=True):
         quantization: how the numbers of an integer precision are found; None for the others.
 
     Raises:
-        ValueError: an integer precision without ``quantization``, or another one with it.
+        ValueError: an integer precision without ``quantization``, another one with it, or one whose
+            activations stay in float with a key that is about them.
     """
 
     name: str
@@ -54,6 +55,18 @@ class Recipe(Record, frozen=True):
         if (self.quantization is not None) != self.is_integer:
             needs = "needs" if self.is_integer else "has no"
             raise ValueError(f"The precision {self.precision} {needs} [quantization].")
+        how = self.quantization
+        if how is None or self.precision == "int8":
+            return
+        idle = {
+            'ranges other than "min_max"': how.ranges != "min_max",
+            "bias_correction": how.bias_correction,
+            "training": how.training,
+        }
+        if found := [name for name, given in idle.items() if given]:
+            raise ValueError(
+                f"{found[0]} has no effect where activations stay in float ({self.precision})"
+            )
 
     @property
     def is_integer(self) -> bool:
@@ -289,6 +302,7 @@ class ConversionOutcome(Record, frozen=True):
             program hold, see `edgese.records.quantization.Quantization`.
         collapse: of an integer recipe: why the artifact must not be shipped, as far as the
             calibration pictures tell; "" where they show no collapse.
+        notes: of an integer recipe: as in `edgese.records.quantization.Quantization`.
         error: what went wrong, with its remedy in ``hint``.
         exit_code: of that error, or of a collapse; 0 otherwise.
     """
@@ -306,6 +320,7 @@ class ConversionOutcome(Record, frozen=True):
     outside_operators: int = 0
     integers: str = ""
     collapse: str = ""
+    notes: tuple[str, ...] = ()
     error: str = ""
     hint: str = ""
     exit_code: int = 0

@@ -8,6 +8,7 @@ from edgese.records.base import Record
 from edgese.records.pictures import PicturesInfo
 
 RangeMethod = Literal["min_max", "percentile", "mse", "fisher"]
+_PERCENTILE = 99.99
 
 
 class QuantizationRecipe(Record, frozen=True):
@@ -27,10 +28,13 @@ class QuantizationRecipe(Record, frozen=True):
         pictures: how many calibration pictures are taken, evenly spread over what is given.
         seed: of whatever is drawn at random.
         training: the training recipe of quantization-aware training; "" for none.
+
+    Raises:
+        ValueError: a key that has no effect beside the others.
     """
 
     ranges: RangeMethod = "fisher"
-    percentile: Annotated[float, msgspec.Meta(gt=50, le=100)] = 99.99
+    percentile: Annotated[float, msgspec.Meta(gt=50, le=100)] = _PERCENTILE
     bias_correction: bool = True
     norm_reestimation: bool = False
     compensation: bool = False
@@ -39,6 +43,14 @@ class QuantizationRecipe(Record, frozen=True):
     pictures: Annotated[int, msgspec.Meta(ge=1)] = 256
     seed: int = 0
     training: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what would be read and have no effect."""
+        if self.percentile != _PERCENTILE and self.ranges != "percentile":
+            raise ValueError(f'`percentile` is for ranges = "percentile", not "{self.ranges}"')
+        for name in ("norm_reestimation", "compensation"):
+            if getattr(self, name) and not self.bias_correction:
+                raise ValueError(f"`{name}` moves the means, and needs bias_correction = true")
 
 
 class CalibrationPicture(Record, frozen=True):
@@ -67,7 +79,10 @@ class Calibration(Record, frozen=True):
 
 
 class Fidelity(Record, frozen=True):
-    """How close a quantized program is to the float one, both run by PyTorch on the same pictures.
+    """How close a quantized program is to the network itself, both run by PyTorch.
+
+    The network is the user's own module, or the one that a spec describes, in evaluation mode and
+    before it is exported: nothing is folded or rewritten in it.
 
     Attributes:
         pictures: how many; calibration pictures, so that the figures flatter a little.
@@ -93,6 +108,7 @@ class Quantization(Record, frozen=True):
         collapse: why the program must not be shipped, as far as the calibration pictures tell; ""
             where they show no collapse.
         learnt_from: the pictures of a quantization-aware training; None where there was none.
+        notes: what of the recipe was done, and in how many layers, where that may be less than all.
     """
 
     calibration: Calibration
@@ -100,6 +116,7 @@ class Quantization(Record, frozen=True):
     integers: str = ""
     collapse: str = ""
     learnt_from: PicturesInfo | None = None
+    notes: tuple[str, ...] = ()
 
 
 Cause = Literal["weights", "range", "outlier channel", "gate saturation", "rounding"]
@@ -107,6 +124,9 @@ Cause = Literal["weights", "range", "outlier channel", "gate saturation", "round
 
 class LayerCost(Record, frozen=True):
     """What quantizing one layer alone does to the network's output.
+
+    It is compared with the same network in float, whose weights are those of the program already:
+    corrected, or trained. What these changed is part of `Fidelity`, and of no single layer.
 
     Attributes:
         layer: path of the module.
@@ -136,7 +156,7 @@ class QuantizedProgram(Record, frozen=True):
         program: path of the stored program, a .program file.
         manifest: path of its manifest.
         calibrated_on: how many pictures its grids were found with.
-        integers, collapse: as in `Quantization`.
+        integers, collapse, notes: as in `Quantization`.
         layers: what each layer costs alone, the costliest first; empty where nobody asked.
     """
 
@@ -149,4 +169,5 @@ class QuantizedProgram(Record, frozen=True):
     fidelity: Fidelity
     integers: str
     collapse: str = ""
+    notes: tuple[str, ...] = ()
     layers: tuple[LayerCost, ...] = ()

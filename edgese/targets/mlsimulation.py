@@ -120,7 +120,7 @@ class _Simulation(fx.Interpreter):
             return (steps + zero).clamp(lowest, highest)
         if kind == DEQUANTIZE:
             return self._values(node)
-        if kind == _SUM and (divisor := _divisor(node)) is not None:
+        if kind == _SUM and not node.kwargs and (divisor := _divisor(node)) is not None:
             return self._values(given[0], divisor) + self._values(given[1], divisor)
         return super().run_node(node)
 

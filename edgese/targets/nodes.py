@@ -86,6 +86,33 @@ def arguments(node: "fx.Node") -> list[Any]:
     ]
 
 
+def argument_of(node: "fx.Node", *names: str) -> Any:  # noqa: ANN401  # whatever operators take
+    """Return what an operator is given under the first of the names that its schema has.
+
+    None where its schema has none of them, or where it is no operator of PyTorch.
+    """
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return None
+    given = {a.name: value for a, value in zip(schema.arguments, arguments(node), strict=True)}
+    return next((given[name] for name in names if name in given), None)
+
+
+def is_random(node: "fx.Node") -> bool:
+    """Return whether an operator gives something else each time that it runs.
+
+    Those of a training, such as dropout, do so in training mode alone, and not where they drop
+    nothing.
+    """
+    import torch
+
+    if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
+        return False
+    if argument_of(node, "train", "training") is False:
+        return False
+    return bool(argument_of(node, "p", "dropout", "dropout_p") != 0)
+
+
 def shape_of(node: "fx.Node") -> tuple[int, ...]:
     """The shape of what a node gives."""
     return tuple(int(size) for size in node.meta["val"].shape)

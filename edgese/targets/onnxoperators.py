@@ -20,6 +20,7 @@ from edgese.targets.nodes import (
     QUANTIZE,
     Constants,
     arguments,
+    is_random,
     shape_of,
     two,
 )
@@ -523,6 +524,12 @@ def _same(lowering: Lowering, node: "fx.Node") -> Value:
     return lowering.values[node.all_input_nodes[0]]
 
 
+def _dropout(lowering: Lowering, node: "fx.Node") -> Value:
+    if is_random(node):
+        raise refused(node, "it draws random numbers")
+    return _same(lowering, node)
+
+
 def _quantize(lowering: Lowering, node: "fx.Node") -> Value:
     source, grid = node.all_input_nodes[0], pair_grid(node)
     assert grid is not None, node  # noqa: S101  # its operator says so
@@ -563,5 +570,5 @@ OPERATORS: Final[Mapping[str, Callable[[Lowering, "fx.Node"], Value]]] = {
     "aten.unsqueeze.default": _reshape,
     "aten.clone.default": _same,
     "aten.contiguous.default": _same,
-    "aten.dropout.default": _same,
+    "aten.dropout.default": _dropout,
 }
