@@ -4,6 +4,7 @@ A seal is no signature: it protects from accidents, and from editing that is mea
 """
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,6 +44,8 @@ def check_seal(record: Record, path: Path, remake: str) -> None:
 
 def _hash(record: Record) -> str:
     bare = msgspec.structs.replace(record, seal="")
-    # Read back first: a whole number in a place for fractions is written without its point.
-    once = msgspec.json.decode(msgspec.json.encode(bare), type=type(record))
-    return hashlib.sha256(msgspec.json.encode(once, order="deterministic")).hexdigest()
+    # A value that cannot be is told where the record is read, with the name of its field.
+    with suppress(msgspec.ValidationError):
+        # Read back first: a whole number in a place for fractions is written without its point.
+        bare = msgspec.json.decode(msgspec.json.encode(bare), type=type(record))
+    return hashlib.sha256(msgspec.json.encode(bare, order="deterministic")).hexdigest()

@@ -24,9 +24,11 @@ from edgese.errors import ConfigError, EdgeseError, MeasurementError, StoreError
 from edgese.records.baseline import Baseline, NoiseFile
 from edgese.records.evaluation import Agreement
 from edgese.records.gating import Comparison, GateResult, Untrusted
+from edgese.statistics import mcnemar
 from edgese.store import write_record
 
 HOST: Final = "host"
+_ALPHA: Final = 0.05
 
 _Read = TypeVar("_Read")
 
@@ -235,9 +237,16 @@ def _faster(slowdown: Times, margin: float) -> Literal["faster", "slower", "cann
 def _better(agreement: Agreement | None) -> Literal["", "better", "worse", "cannot tell"]:
     if agreement is None:
         return ""
-    if agreement.p_value > 0.05:
-        return "cannot tell"
-    return "better" if agreement.top1_difference > 0 else "worse"
+    first, second, unread = (
+        agreement.only_first_right,
+        agreement.only_second_right,
+        agreement.left_out,
+    )
+    if second > first + unread and mcnemar(first + unread, second) <= _ALPHA:
+        return "better"
+    if first > second + unread and mcnemar(first, second + unread) <= _ALPHA:
+        return "worse"
+    return "cannot tell"
 
 
 def _agreement(first: Path, second: Path, data: Path) -> Agreement:

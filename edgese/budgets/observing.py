@@ -8,13 +8,13 @@ from edgese.budgets.evidence import (
     Evidence,
     Exact,
     Given,
-    Proportion,
     Times,
     Unknown,
     growth_of,
     over_launches,
     over_one_process,
     paired,
+    proportion,
 )
 from edgese.budgets.inputs import EVALUATE, PROFILE
 from edgese.budgets.judging import Cell, accepts
@@ -26,10 +26,12 @@ from edgese.budgets.regression import (
     reaches,
     spread,
 )
+from edgese.evaluation.pairing import outcomes
 from edgese.measure.summary import OF_LAUNCH, p50_ms
 from edgese.records.baseline import BaselineCell, Noise, NoiseFile
 from edgese.records.binary import BinaryRun
 from edgese.records.budget import RELATIVE, TIMES, Limit
+from edgese.records.evaluation import Evaluation
 from edgese.records.measurement import MeasurePlan, Profile
 
 
@@ -255,25 +257,32 @@ def _cpu_operators(candidate: Candidate) -> _Found:
 def _accuracy(candidate: Candidate) -> _Found:
     one = candidate.evaluation
     if one is None:
-        return _Found(None, "", f"It was not evaluated: `{EVALUATE}`, and give that file too.")
-    evidence = Proportion(count=one.top1.count, of=one.top1.of)
-    return _Found(evidence, "evaluated", f"{one.pictures} pictures of {one.data.source}")
+        return _Found(None, "", candidate.no_evaluation or _EVALUATE)
+    answers = outcomes(one)
+    told = f"{len(answers)} images of {one.data.source}"
+    return _Found(proportion(answers), "evaluated", f"{told}{_unread(one)}")
 
 
 def _accuracy_drop(candidate: Candidate) -> _Found:
     one, reference = candidate.evaluation, candidate.reference
-    if one is None or reference is None:
-        lacking = "The fp32 reference" if one else "It"
-        return _Found(
-            None,
-            "",
-            f"{lacking} was not evaluated on these pictures: `{EVALUATE}`, and give that file too.",
-        )
-    evidence = paired(reference, one)
-    if evidence is None:
-        return _Found(None, "", "The two evaluations have no picture in common.")
-    told = f"beside {reference.subject} on {evidence.count} pictures"
-    return _Found(evidence, "evaluated", told)
+    if one is None:
+        return _Found(None, "", candidate.no_evaluation or _EVALUATE)
+    if reference is None:
+        return _Found(None, "", candidate.no_reference)
+    told = f"compared with {reference.subject} on {len(outcomes(one))} images"
+    return _Found(paired(reference, one), "evaluated", f"{told}{_unread(one, reference)}")
+
+
+def _unread(*evaluations: Evaluation) -> str:
+    """That images are missing, and what follows."""
+    left = {image.file for one in evaluations for image in one.unreadable}
+    if not left:
+        return ""
+    return (
+        f"; {len(left)} of {evaluations[0].data.listed} could not be read, such as {min(left)}, "
+        "and are counted both as right and as wrong: replace them or take them out of the list, "
+        f"and evaluate again: `{EVALUATE}`"
+    )
 
 
 def _measure(candidate: Candidate) -> str:
@@ -284,6 +293,7 @@ _INSPECT: Final = (
     "Nobody has looked: give the artifact itself beside its profile, or the file that "
     "`edgese inspect ARTIFACT --json` prints."
 )
+_EVALUATE: Final = f"It was not evaluated: `{EVALUATE}`, and give that file too."
 _OTHERS: Final[dict[str, Callable[[Candidate], _Found]]] = {
     "memory_mb": _memory,
     "size_bytes": _size,

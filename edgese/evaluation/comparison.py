@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from edgese.errors import InputError
+from edgese.evaluation.pairing import other_images
 from edgese.records.evaluation import Agreement, Evaluation
 from edgese.statistics import mcnemar
 
@@ -28,11 +29,11 @@ def agreement(
     Raises:
         InputError: they are of different pictures or labels, or share no readable one.
     """
-    if first.data.sha256 != second.data.sha256:
+    if reason := other_images(first, second):
         raise InputError(
             f"{first.subject} was evaluated on {first.data.source} ({first.data.listed} pictures) "
             f"and {second.subject} on {second.data.source} ({second.data.listed} pictures), and "
-            "their files or labels differ.",
+            f"their files or labels differ: {reason}.",
             hint="Evaluate both on the same data, with the same split and limit.",
         )
     others = {prediction.file: prediction for prediction in second.predictions}
@@ -56,6 +57,7 @@ def agreement(
         top1_difference=(only_second - only_first) / len(pairs),
         p_value=mcnemar(only_first, only_second),
         kl=_divergence([a.file for a, _ in pairs], logits) if logits else None,
+        left_out=first.data.listed - len(pairs),
     )
 
 

@@ -1,8 +1,24 @@
 """What conversion is asked for, and what it leaves: recipes, options, manifests, reports."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+import msgspec
 
 from edgese.records.base import Record
+from edgese.records.bounds import (
+    Cosine,
+    Count,
+    Decibels,
+    ExitCode,
+    Factor,
+    Mebibytes,
+    NotNegative,
+    Number,
+    Positive,
+    Seconds,
+    Share,
+    Side,
+)
 from edgese.records.model import ModelSpec, Preprocessing
 from edgese.records.quantization import Quantization, QuantizationRecipe
 
@@ -24,9 +40,9 @@ class ParityBound(Record, frozen=True):
             output's grid away.
     """
 
-    min_cosine: float
-    min_sqnr_db: float
-    min_within_step: float = 0.0
+    min_cosine: Cosine
+    min_sqnr_db: Decibels
+    min_within_step: Share = 0.0
 
 
 class Recipe(Record, frozen=True):
@@ -79,7 +95,7 @@ class TargetOptions(Record, frozen=True):
     """
 
     delegate: str = ""
-    batch: int = 1
+    batch: Side = 1
     deployment_target: str = ""
     compute_units: str = ""
     image_input: bool = False
@@ -98,7 +114,7 @@ class ModelCard(Record, frozen=True):
     """
 
     name: str
-    classes: int
+    classes: Count
     preprocessing: Preprocessing
     labels: tuple[str, ...] = ()
 
@@ -112,8 +128,8 @@ class Grid(Record, frozen=True):
         dtype: of the codes.
     """
 
-    scale: float
-    zero_point: int
+    scale: Factor
+    zero_point: Number
     dtype: Literal["int8", "uint8"] = "int8"
 
 
@@ -128,7 +144,7 @@ class TensorInfo(Record, frozen=True):
     """
 
     name: str
-    shape: tuple[int, ...]
+    shape: Annotated[tuple[Side, ...], msgspec.Meta(min_length=1)]
     layout: Literal["NCHW", "NHWC", "NC"]
     dtype: str
     grid: Grid | None = None
@@ -145,7 +161,7 @@ class OutsideOperator(Record, frozen=True):
     """Operators of one kind that the delegate does not take, and why."""
 
     operator: str
-    count: int
+    count: Positive
     reason: str
 
 
@@ -161,11 +177,11 @@ class OperatorReport(Record, frozen=True):
         partition_sizes: operators in each piece; empty where that is not read.
     """
 
-    operators: dict[str, int]
+    operators: dict[str, Positive]
     delegate: str
-    partitions: int
+    partitions: Count
     outside: tuple[OutsideOperator, ...] = ()
-    partition_sizes: tuple[int, ...] = ()
+    partition_sizes: tuple[Positive, ...] = ()
 
 
 class Parity(Record, frozen=True):
@@ -189,14 +205,14 @@ class Parity(Record, frozen=True):
 
     verdict: Verdict
     reason: str = ""
-    pictures: int = 0
-    cosine: float | None = None
-    max_abs_diff: float | None = None
-    sqnr_db: float | None = None
-    top1_agreement: float | None = None
-    within_step: float | None = None
+    pictures: Count = 0
+    cosine: Cosine | None = None
+    max_abs_diff: NotNegative | None = None
+    sqnr_db: Decibels | None = None
+    top1_agreement: Share | None = None
+    within_step: Share | None = None
     by: str = ""
-    deviation: float | None = None
+    deviation: NotNegative | None = None
 
 
 class WeightsInfo(Record, frozen=True):
@@ -230,7 +246,7 @@ class Manifest(Record, frozen=True):
 
     artifact: str
     sha256: str
-    size_bytes: int
+    size_bytes: Positive
     target: str
     delegate: str
     recipe: Recipe
@@ -262,13 +278,13 @@ class ProgramManifest(Record, frozen=True):
 
     program: str
     sha256: str
-    size_bytes: int
+    size_bytes: Positive
     recipe: Recipe
     model: ModelCard
     spec: ModelSpec | None
     weights: WeightsInfo
     quantization: Quantization
-    batch: int
+    batch: Side
     torch: str
     toolchain: dict[str, str]
     edgese: str
@@ -296,13 +312,13 @@ class ConversionOutcome(Record, frozen=True):
     status: Literal["converted", "cached", "failed"]
     artifact: str = ""
     manifest: str = ""
-    size_bytes: int = 0
-    seconds: float = 0.0
-    peak_memory_mb: float = 0.0
+    size_bytes: Count = 0
+    seconds: Seconds = 0.0
+    peak_memory_mb: Mebibytes = 0.0
     parity: Parity | None = None
-    partitions: int = 0
-    outside_operators: int = 0
+    partitions: Count = 0
+    outside_operators: Count = 0
     collapse: str = ""
     error: str = ""
     hint: str = ""
-    exit_code: int = 0
+    exit_code: ExitCode = 0

@@ -1,8 +1,11 @@
 """What later artifacts are held against, and how far a device is off from itself."""
 
-from typing import Final
+from typing import Annotated, Final
+
+import msgspec
 
 from edgese.records.base import Record
+from edgese.records.bounds import Milliseconds, Positive
 from edgese.records.measurement import DeviceInfo, MeasurePlan, Profile
 
 BASELINE_SCHEMA: Final = 1
@@ -58,11 +61,11 @@ class Noise(Record, frozen=True):
     device: DeviceInfo
     target: str
     delegate: str
-    threads: int
+    threads: Positive
     label: str
     sha256: str
     plan: MeasurePlan
-    levels_ms: tuple[float, ...]
+    levels_ms: Annotated[tuple[Milliseconds, ...], msgspec.Meta(min_length=1)]
     created: tuple[str, ...]
 
 

@@ -4,6 +4,7 @@ from typing import Literal
 
 from edgese.records.artifact import Manifest
 from edgese.records.base import Record
+from edgese.records.bounds import Count, ExitCode, Finite, NotNegative, Seconds
 from edgese.records.budget import Limit
 from edgese.records.candidate import Candidate, Ranking
 from edgese.records.evaluation import Evaluation
@@ -31,10 +32,10 @@ class LimitStanding(Record, frozen=True):
 
     limit: Limit
     verdict: Verdict
-    low: float | None = None
-    high: float | None = None
+    low: Finite | None = None
+    high: Finite | None = None
     source: str = ""
-    excess: float | None = None
+    excess: NotNegative | None = None
 
 
 class Standing(Record, frozen=True):
@@ -54,7 +55,7 @@ class Standing(Record, frozen=True):
     reason: str
     figures: tuple[Observation, ...]
     judged: tuple[LimitStanding, ...]
-    merit: float | None
+    merit: Finite | None
     artifact: str = ""
 
     @property
@@ -71,7 +72,7 @@ class Relaxation(Record, frozen=True):
     """A limit that a candidate does not meet, and the bound that it would meet."""
 
     limit: Limit
-    needed: float
+    needed: Finite
 
 
 class NearMiss(Record, frozen=True):
@@ -83,7 +84,7 @@ class NearMiss(Record, frozen=True):
     """
 
     label: str
-    excess: float
+    excess: NotNegative
     relax: tuple[Relaxation, ...]
 
 
@@ -115,10 +116,10 @@ class Spent(Record, frozen=True):
     """
 
     round: Round
-    looked_at: int
-    ruled_out: int
-    seconds: float
-    resumed: int = 0
+    looked_at: Count
+    ruled_out: Count
+    seconds: Seconds
+    resumed: Count = 0
 
 
 class Finding(Record, frozen=True):
@@ -141,8 +142,8 @@ class Finding(Record, frozen=True):
     reference: Evaluation | None = None
     error: str = ""
     hint: str = ""
-    exit_code: int = 0
-    seconds: float = 0.0
+    exit_code: ExitCode = 0
+    seconds: Seconds = 0.0
     worker: str = ""
     schema: int = FINDING_SCHEMA
 
@@ -164,7 +165,7 @@ class SelectionResult(Record, frozen=True):
     rounds: tuple[Spent, ...]
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
-    seconds: float
+    seconds: Seconds
     edgese: str
     created: str
     schema: int = SELECTION_SCHEMA

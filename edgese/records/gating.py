@@ -3,6 +3,7 @@
 from typing import Final, Literal
 
 from edgese.records.base import Record
+from edgese.records.bounds import ExitCode, Finite, NotNegative, Share
 from edgese.records.evaluation import Agreement
 from edgese.records.measurement import MeasurePlan, Profile, Ratio
 from edgese.records.verdict import Judged, Verdict
@@ -36,7 +37,7 @@ class Untrusted(Record, frozen=True):
     origin: str
     message: str
     hint: str
-    exit_code: int
+    exit_code: ExitCode
 
 
 class GateResult(Record, frozen=True):
@@ -55,9 +56,9 @@ class GateResult(Record, frozen=True):
     cells: tuple[GateCell, ...]
     untrusted: tuple[Untrusted, ...]
     notes: tuple[str, ...]
-    error_rate: float
+    error_rate: Share
     verdict: Verdict
-    exit_code: int
+    exit_code: ExitCode
     edgese: str
     created: str
     schema: int = GATE_SCHEMA
@@ -79,9 +80,9 @@ class Comparison(Record, frozen=True):
     """
 
     verdict: Literal["faster", "slower", "cannot tell"]
-    margin: float
+    margin: NotNegative
     ratio: Ratio
-    smallest_seen: float
+    smallest_seen: Finite
     profiles: tuple[Profile, Profile]
     plan: MeasurePlan
     edgese: str

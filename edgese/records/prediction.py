@@ -1,8 +1,11 @@
 """What was predicted, with its interval, and what it rests on."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+import msgspec
 
 from edgese.records.base import Record
+from edgese.records.bounds import Count, Milliseconds, Positive, Share, Side
 from edgese.records.interval import Interval
 
 # How much of the device was seen: this board, its facts alone, or its facts and measurements
@@ -21,8 +24,8 @@ class Anchor(Record, frozen=True):
     """
 
     model: str
-    latency_ms: float
-    resolution: tuple[int, int] | None = None
+    latency_ms: Milliseconds
+    resolution: tuple[Side, Side] | None = None
 
 
 class Evidence(Record, frozen=True):
@@ -45,13 +48,14 @@ class Evidence(Record, frozen=True):
     precision: str
     device: DeviceKnown
     network: NetworkKnown
-    count: int
-    groups: int
-    within_10: float
-    within_20: float
-    coverage: float
-    spread: float
-    anchors: int = 0
+    count: Positive
+    groups: Positive
+    within_10: Share
+    within_20: Share
+    coverage: Share
+    # Infinite where too few were left out to say; nothing is predicted from such evidence.
+    spread: Annotated[float, msgspec.Meta(gt=0)]
+    anchors: Count = 0
 
 
 class EvidenceTable(Record, frozen=True):
@@ -72,6 +76,7 @@ class Prediction(Record, frozen=True):
         evidence: how far such predictions were off; where the prediction is a step on another, one
             for each, and the interval is that of both.
         cautions: what a reader should know, as sentences.
+        artifact_sha256: of the artifact that it was made for; "" where it was made for a network.
     """
 
     model: str
@@ -79,13 +84,14 @@ class Prediction(Record, frozen=True):
     target: str
     delegate: str
     precision: str
-    threads: int | None
-    resolution: tuple[int, int]
-    latency_ms: float
+    threads: Positive | None
+    resolution: tuple[Side, Side]
+    latency_ms: Milliseconds
     interval: Interval
-    rows: int
+    rows: Count
     evidence: tuple[Evidence, ...]
     sources: tuple[str, ...]
     anchors: tuple[Anchor, ...] = ()
     cautions: tuple[str, ...] = ()
+    artifact_sha256: str = ""
     source: Literal["predicted"] = "predicted"

@@ -215,21 +215,22 @@ def of_evaluation(evaluation: Evaluation) -> tuple[Observation, ...]:
             low=top1.interval.low,
             high=top1.interval.high,
             source="evaluated",
-            told=f"{top1.count} of {top1.of} pictures of {evaluation.data.source}",
+            told=f"{top1.count} of {top1.of} images of {evaluation.data.source}"
+            + (f", {len(evaluation.unreadable)} unread" if evaluation.unreadable else ""),
         ),
     )
 
 
 def of_drop(reference: Evaluation, other: Evaluation) -> tuple[Observation, ...]:
-    """How much less accurate it is than in fp32, with Newcombe's interval; none without pictures.
+    """How much less accurate it is than in fp32, with Newcombe's interval.
 
     Args:
         reference: of the same network in fp32, on the same pictures.
     """
     pairs = paired(reference, other)
-    if pairs is None:
-        return ()
     interval = pairs.interval(_CONFIDENCE)
+    if interval is None:
+        return ()
     return (
         Observation(
             quantity="accuracy_drop",
@@ -237,7 +238,7 @@ def of_drop(reference: Evaluation, other: Evaluation) -> tuple[Observation, ...]
             low=interval.low,
             high=interval.high,
             source="evaluated",
-            told=f"beside {reference.subject} on {pairs.count} pictures",
+            told=f"compared with {reference.subject} on {other.data.listed} images",
         ),
     )
 
