@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from edgese import __version__
-from edgese.budgets.inputs import check_profile, name_of
+from edgese.budgets.inputs import check_moment, check_profile, name_of
 from edgese.budgets.regression import same_machine
 from edgese.errors import InputError, StoreError
 from edgese.records.baseline import Baseline, BaselineCell
@@ -31,6 +31,13 @@ def read_baseline(path: Path) -> Baseline:
     check_seal(found, path, REMAKE)
     for cell in found.cells:
         check_profile(cell.profile, cell.plan, path)
+        check_moment(cell.measured, path)
+        if cell.profile.device.name != cell.device:
+            raise InputError(
+                f"{path}: {cell.name} was measured on {cell.profile.device.name}, not on "
+                f"{cell.device}.",
+                hint=f"Make it again: `{REMAKE}`.",
+            )
     return found
 
 

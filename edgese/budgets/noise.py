@@ -8,8 +8,9 @@ from typing import Final
 import msgspec
 
 from edgese import __version__, project
+from edgese.budgets.inputs import check_moment
 from edgese.budgets.regression import FEWEST_RUNS, level, like, same_machine
-from edgese.errors import ConfigError, MeasurementError
+from edgese.errors import ConfigError, InputError, MeasurementError
 from edgese.records.baseline import NOISE_RUNS, Noise, NoiseFile
 from edgese.records.profile import ProfileResult
 from edgese.seals import check_seal, sealed
@@ -29,11 +30,20 @@ def read_noise(path: Path) -> NoiseFile:
     """The noise in a file.
 
     Raises:
-        InputError: it is missing or not readable.
+        InputError: it is missing, not readable, or contradicts itself.
         StoreError: it was changed since it was written, or its schema is another.
     """
     found = read_record(NoiseFile, path, remake=REMAKE)
     check_seal(found, path, REMAKE)
+    for noise in found.noises:
+        if len(noise.created) != len(noise.levels_ms):
+            raise InputError(
+                f"{path} has {len(noise.levels_ms)} runs of {noise.label} and "
+                f"{len(noise.created)} times.",
+                hint=f"Make it again: `{REMAKE}`.",
+            )
+        for moment in noise.created:
+            check_moment(moment, path)
     return found
 
 

@@ -34,7 +34,7 @@ def other_images(first: Evaluation, second: Evaluation) -> str:
     Images are the same where files of the same names have the same contents and labels. Of those
     that one of the two could not read, the name is all that is known.
     """
-    names = [_asked(one) for one in (first, second)]
+    names = [asked_of(one) for one in (first, second)]
     if names[0] != names[1]:
         only = min(names[0] ^ names[1])
         return f"only one of them was asked about {only}"
@@ -80,7 +80,7 @@ def paired_answers(first: Evaluation, second: Evaluation) -> tuple[Answers, ...]
     answers = [_answers(one) for one in (first, second)]
     images = {one.file: one.sha256 for one in (*first.predictions, *second.predictions)}
     by_image: dict[str, set[Answers]] = {}
-    for file in sorted(_asked(first)):
+    for file in sorted(asked_of(first)):
         image = images.get(file) or f"file {file}"
         found = Answers(answers[0].get(file), answers[1].get(file))
         by_image.setdefault(image, set()).add(found)
@@ -93,7 +93,8 @@ def _answers(evaluation: Evaluation) -> Mapping[str, bool]:
     return {one.file: one.classes[0] == one.label for one in evaluation.predictions}
 
 
-def _asked(evaluation: Evaluation) -> set[str]:
+def asked_of(evaluation: Evaluation) -> set[str]:
+    """The files that were to be classified, whether they could be read or not."""
     read = {one.file for one in evaluation.predictions}
     return read | {one.file for one in evaluation.unreadable}
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from edgese.budgets.evidence import over_launches, over_one_process, paired
+from edgese.budgets.evidence import over_launches, over_one_process, paired, proportion
+from edgese.evaluation.pairing import outcomes
 from edgese.measure.summary import OF_LAUNCH, p50_ms
 from edgese.models.cost import cost
 from edgese.models.operators import operators
@@ -206,14 +207,18 @@ def of_prediction(prediction: Prediction) -> Iterator[Observation]:
 
 
 def of_evaluation(evaluation: Evaluation) -> tuple[Observation, ...]:
-    """Accuracy with Wilson's interval."""
+    """Accuracy with its interval; what could not be read is counted both ways."""
     top1 = evaluation.top1
+    figure = proportion(outcomes(evaluation))
+    interval = figure.interval(_CONFIDENCE)
+    if interval is None:
+        return ()
     return (
         Observation(
             quantity="accuracy",
-            value=top1.share,
-            low=top1.interval.low,
-            high=top1.interval.high,
+            value=figure.value,
+            low=interval.low,
+            high=interval.high,
             source="evaluated",
             told=f"{top1.count} of {top1.of} images of {evaluation.data.source}"
             + (f", {len(evaluation.unreadable)} unread" if evaluation.unreadable else ""),

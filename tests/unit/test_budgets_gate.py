@@ -291,7 +291,13 @@ def test_a_result_that_is_not_complete_is_no_pass(judged, written, result_of):
 
 def evaluations(sha256, right, *, of=200, recipe="int8", target="tflite"):
     predictions = tuple(
-        Prediction(file=f"{n}", label=0, classes=(0 if n < right else 1,), probabilities=(1.0,))
+        Prediction(
+            file=f"{n}",
+            label=0,
+            classes=(0 if n < right else 1,),
+            probabilities=(1.0,),
+            sha256=f"{n:064x}",
+        )
         for n in range(of)
     )
     return Evaluation(
