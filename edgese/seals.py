@@ -1,6 +1,7 @@
 """Hashes inside results, which tell whether anything in them was lost, moved or changed since.
 
-A seal is no signature: it protects from accidents, and from editing that is meant well.
+A seal is no signature: it protects from accidents, and from editing that is meant well. Whoever
+changes a record on purpose can seal it again.
 """
 
 import hashlib

@@ -4,13 +4,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from edgese.budgets.inputs import Inputs, name_of
+from edgese.budgets.inputs import Inputs, name_of, without_number
 from edgese.evaluation.pairing import other_images, other_network
-from edgese.records.artifact import OperatorReport
 from edgese.records.emulation import Emulation
 from edgese.records.estimate import Estimate
 from edgese.records.evaluation import Evaluation
-from edgese.records.inspection import DelegateReport, Inspection
+from edgese.records.inspection import DelegateReport
 from edgese.records.measurement import MeasurePlan, Profile
 from edgese.records.prediction import Prediction
 from edgese.records.profile import ProfileResult, ProgramProfile
@@ -24,12 +23,16 @@ class Candidate(NamedTuple):
         name: of the artifact's file; of a prediction, the model's.
         origin: the file that it was read from.
         device: as it was asked for when it was profiled.
+        label: path of the artifact as it was given; "" of a prediction.
         sha256: of the artifact; "" of a prediction that was made of a network alone.
         trained: None of a prediction.
         absence: why nothing was measured; "" where it was.
         plan: that ``profile`` was measured with.
         measured: when, UTC, ISO 8601.
         beside: the baseline's artifact, where it was measured in the same job.
+        delegate_name: that it ran on; "" is the artifact's own.
+        delegate: what it executes of the artifact; see `edgese.budgets.recounting`, as for
+            ``size_bytes`` and ``uncounted``: why these are not known.
         no_evaluation, no_reference: why there is none that it can be judged by, and what to do.
     """
 
@@ -42,6 +45,8 @@ class Candidate(NamedTuple):
     trained: bool | None
     recipe: str
     model: str
+    label: str = ""
+    delegate_name: str = ""
     absence: str = ""
     plan: MeasurePlan | None = None
     measured: str = ""
@@ -52,8 +57,9 @@ class Candidate(NamedTuple):
     emulation: Emulation | None = None
     estimate: Estimate | None = None
     prediction: Prediction | None = None
-    operators: OperatorReport | None = None
+    size_bytes: int | None = None
     delegate: DelegateReport | None = None
+    uncounted: str = ""
     evaluation: Evaluation | None = None
     reference: Evaluation | None = None
     no_evaluation: str = ""
@@ -118,6 +124,8 @@ def _bare(
 ) -> Candidate:
     return Candidate(
         name=name_of(one.label),
+        label=without_number(one.label),
+        delegate_name="" if isinstance(one, Estimate | ProgramProfile) else one.delegate,
         origin=str(path),
         device=result.device,
         target=one.target,
@@ -149,26 +157,7 @@ def _described(candidate: Candidate, inputs: Inputs) -> Candidate:
     """With what other files say of the very same artifact."""
     if not candidate.sha256:
         return candidate
-    sha256 = candidate.sha256
-    manifests = (one for _, one in inputs.artifacts if one.sha256 == sha256)
-    manifest = next(manifests, None)
-    return candidate._replace(
-        operators=manifest.operators if manifest else None,
-        delegate=_delegate(candidate, inputs.inspections),
-        **_evaluated(sha256, inputs),
-    )
-
-
-def _delegate(candidate: Candidate, inspections: Sequence[Inspection]) -> DelegateReport | None:
-    """What the delegate that it ran on takes."""
-    wanted = candidate.profile.delegate if candidate.profile else ""
-    reports = [
-        report
-        for inspection in inspections
-        if inspection.sha256 == candidate.sha256
-        for report in inspection.delegates
-    ]
-    return next((one for one in reports if not wanted or one.delegate == wanted), None)
+    return candidate._replace(**_evaluated(candidate.sha256, inputs))
 
 
 def _evaluated(sha256: str, inputs: Inputs) -> dict[str, Any]:

@@ -277,9 +277,8 @@ class Between:
         del bound, confidence
 
 
-def proportion(outcomes: Sequence[bool | None]) -> Proportion | Between:
-    """The share of what is right; None among the outcomes is not known, and counted both ways."""
-    right, missing, count = outcomes.count(True), outcomes.count(None), len(outcomes)
+def proportion(right: int, missing: int, count: int) -> Proportion | Between:
+    """The share of what is right; what is missing among ``count`` is counted both ways."""
     found = Proportion(count=right, of=count)
     if not missing:
         return found

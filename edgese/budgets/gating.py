@@ -24,6 +24,7 @@ class Case(NamedTuple):
     """All that a gate judges by.
 
     Attributes:
+        budget_name, noise_name, project_name: the files that decide; "" for none.
         devices: whose limits are asked about; empty is all of the budget's.
         baseline_path: as it was named; None where there is no baseline.
         baseline: None where there is none, or it could not be read.
@@ -39,6 +40,8 @@ class Case(NamedTuple):
     noises: NoiseFile | None = None
     notes: tuple[str, ...] = ()
     error_rate: float = ERROR_RATE
+    noise_name: str = ""
+    project_name: str = ""
 
 
 class _Asked(NamedTuple):
@@ -90,6 +93,8 @@ def decided(case: Case) -> GateResult:
         exit_code=code,
         edgese=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        noise=case.noise_name,
+        project=case.project_name,
     )
 
 

@@ -14,6 +14,7 @@ from edgese.evaluation.pairing import asked_of
 from edgese.measure.summary import summary
 from edgese.records.artifact import Manifest
 from edgese.records.base import Record
+from edgese.records.decision import Finding, SelectionResult
 from edgese.records.emulation import Emulation
 from edgese.records.estimate import Estimate
 from edgese.records.evaluation import Evaluation, EvaluationResult
@@ -27,6 +28,7 @@ from edgese.store import manifest_path, read_manifest, sha256_of, size_of
 
 PROFILE: Final = remake_of(ProfileResult)
 EVALUATE: Final = remake_of(EvaluationResult)
+INSPECT: Final = remake_of(Inspection)
 
 # What tells of an artifact that stands on this machine.
 _Described = Profile | ProgramProfile | Emulation | Estimate
@@ -49,7 +51,7 @@ class Inputs(NamedTuple):
 
     results: tuple[tuple[Path, ProfileResult], ...]
     evaluations: tuple[tuple[Path, EvaluationResult], ...]
-    inspections: tuple[Inspection, ...]
+    inspections: tuple[tuple[Path, Inspection], ...]
     artifacts: tuple[tuple[Path, Manifest], ...]
     untrusted: tuple[Untrusted, ...]
 
@@ -77,7 +79,7 @@ def read_inputs(paths: Sequence[Path], *, strict: bool = False) -> Inputs:
         elif isinstance(found, EvaluationResult):
             evaluations.append((path, found))
         elif isinstance(found, Inspection):
-            inspections.append(found)
+            inspections.append((path, found))
         elif isinstance(found, Manifest):
             artifacts.append((path, found))
     return Inputs(
@@ -98,7 +100,12 @@ def untrusted_of(origin: Path | str, error: EdgeseError) -> Untrusted:
 
 def name_of(label: str) -> str:
     """The name of an artifact's file, from its label in a profile."""
-    return Path(_AGAIN.sub("", label)).name
+    return Path(without_number(label)).name
+
+
+def without_number(label: str) -> str:
+    """An artifact's path, from its label in a profile."""
+    return _AGAIN.sub("", label)
 
 
 def check_result(result: ProfileResult, path: Path) -> None:
@@ -145,6 +152,24 @@ def check_result(result: ProfileResult, path: Path) -> None:
         )
 
 
+def checked(record: Record, path: Path) -> Record:
+    """A record that a choice may rest on.
+
+    Raises:
+        InputError, StoreError: it has no seal, was changed since, or contradicts itself.
+    """
+    match record:
+        case ProfileResult() if record.complete:
+            check_seal(record, path, PROFILE)
+            for one in (*record.profiles, *record.programs, *record.emulations):
+                check_artifact(one, path)
+        case EvaluationResult():
+            check_evaluations(record, path)
+        case Inspection() | Manifest() | Finding() | SelectionResult():
+            check_seal(record, path, remake_of(type(record)))
+    return record
+
+
 def check_moment(text: str, path: Path) -> None:
     """Raises where a time stamp is none; "" is a time that nobody wrote down.
 
@@ -162,12 +187,19 @@ def check_moment(text: str, path: Path) -> None:
         )
 
 
-def check_evaluation(one: Evaluation, path: Path) -> None:
-    """Raises where the counts of an evaluation are not those of its predictions.
+def check_evaluations(result: EvaluationResult, path: Path) -> None:
+    """Raises where the counts of evaluations are not those of their predictions.
 
     Raises:
         InputError: as said.
+        StoreError: the result was changed since it was written.
     """
+    check_seal(result, path, EVALUATE)
+    for one in result.evaluations:
+        _check_evaluation(one, path)
+
+
+def _check_evaluation(one: Evaluation, path: Path) -> None:
     check_moment(one.created, path)
     right = sum(each.classes[0] == each.label for each in one.predictions)
     read, left = len(one.predictions), len(one.unreadable)
@@ -268,7 +300,7 @@ def check_artifact(profile: _Described, path: Path) -> None:
     Raises:
         StoreError: as said.
     """
-    artifact = Path(_AGAIN.sub("", profile.label))
+    artifact = Path(without_number(profile.label))
     if not artifact.exists():
         return
     found = sha256_of(artifact)
@@ -299,14 +331,14 @@ def _read(path: Path) -> Record:
     if isinstance(record, ProfileResult):
         check_result(record, path)
     elif isinstance(record, EvaluationResult):
-        check_seal(record, path, EVALUATE)
-        for one in record.evaluations:
-            check_evaluation(one, path)
+        check_evaluations(record, path)
+    elif isinstance(record, Inspection):
+        check_seal(record, path, INSPECT)
     elif isinstance(record, Manifest):
         raise ConfigError(
             f"{path} is a manifest.", hint="Name the artifact beside it, or its profile."
         )
-    elif not isinstance(record, Inspection):
+    else:
         raise InputError(
             f"{path} is no result that can be judged.",
             hint="Name files of `edgese profile`, `evaluate` or `inspect`, or artifacts.",

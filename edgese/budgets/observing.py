@@ -140,8 +140,10 @@ def _relative(limit: Limit, candidate: Candidate, against: Against) -> _Found:
         return _Found(None, "", f"It was not measured. {_measure(candidate)}")
     then = base.profile
     if limit.quantity == "size_growth":
-        told = f"{profile.size_bytes} bytes, {then.size_bytes} before"
-        return _Found(growth_of(profile.size_bytes, then.size_bytes), "read", told)
+        if candidate.size_bytes is None:
+            return _Found(None, "", candidate.uncounted)
+        told = f"{candidate.size_bytes} bytes, {then.size_bytes} before"
+        return _Found(growth_of(candidate.size_bytes, then.size_bytes), "read", told)
     if limit.quantity == "memory_growth":
         told = f"{profile.peak_memory_mb:.0f} MiB, {then.peak_memory_mb:.0f} MiB before"
         return _Found(growth_of(profile.peak_memory_mb, then.peak_memory_mb), "measured", told)
@@ -192,10 +194,9 @@ def _memory(candidate: Candidate) -> _Found:
 
 
 def _size(candidate: Candidate) -> _Found:
-    known = candidate.profile or candidate.emulation
-    if known is None:
-        return _Found(None, "", "The file's size is not in the result; give its profile.")
-    return _Found(Exact(value=known.size_bytes), "read", "")
+    if candidate.size_bytes is None:
+        return _Found(None, "", candidate.uncounted)
+    return _Found(Exact(value=candidate.size_bytes), "read", "")
 
 
 def _macs(candidate: Candidate) -> _Found:
@@ -230,11 +231,7 @@ def _partitions(candidate: Candidate) -> _Found:
             return _Found(None, "", f"{candidate.delegate.title} does not tell its pieces.")
         told = f"{candidate.delegate.title}, {candidate.delegate.basis}"
         return _Found(Exact(value=candidate.delegate.partitions), "read", told)
-    if candidate.operators is not None:
-        return _Found(
-            Exact(value=candidate.operators.partitions), "read", candidate.operators.delegate
-        )
-    return _Found(None, "", _INSPECT)
+    return _Found(None, "", candidate.uncounted)
 
 
 def _cpu_operators(candidate: Candidate) -> _Found:
@@ -244,14 +241,11 @@ def _cpu_operators(candidate: Candidate) -> _Found:
             return _Found(None, "", f"{report.title} does not tell what it leaves out.")
         told = f"{report.title}, {report.basis}"
         return _Found(Exact(value=report.operators - report.taken), "read", told)
-    if candidate.estimate is not None:
+    if candidate.estimate is not None and not candidate.uncounted:
         return _Found(
             Exact(value=candidate.estimate.cpu_operators), "read", candidate.estimate.compiler
         )
-    if candidate.operators is not None:
-        outside = sum(one.count for one in candidate.operators.outside)
-        return _Found(Exact(value=outside), "read", candidate.operators.delegate)
-    return _Found(None, "", _INSPECT)
+    return _Found(None, "", candidate.uncounted)
 
 
 def _accuracy(candidate: Candidate) -> _Found:
@@ -260,7 +254,8 @@ def _accuracy(candidate: Candidate) -> _Found:
         return _Found(None, "", candidate.no_evaluation or _EVALUATE)
     answers = outcomes(one)
     told = f"{len(answers)} images of {one.data.source}"
-    return _Found(proportion(answers), "evaluated", f"{told}{_unread(one)}")
+    evidence = proportion(answers.count(True), answers.count(None), len(answers))
+    return _Found(evidence, "evaluated", f"{told}{_unread(one)}")
 
 
 def _accuracy_drop(candidate: Candidate) -> _Found:
@@ -289,10 +284,6 @@ def _measure(candidate: Candidate) -> str:
     return f"`edgese profile ARTIFACT --device {candidate.device} --require-device` measures it."
 
 
-_INSPECT: Final = (
-    "Nobody has looked: give the artifact itself beside its profile, or the file that "
-    "`edgese inspect ARTIFACT --json` prints."
-)
 _EVALUATE: Final = f"It was not evaluated: `{EVALUATE}`, and give that file too."
 _OTHERS: Final[dict[str, Callable[[Candidate], _Found]]] = {
     "memory_mb": _memory,

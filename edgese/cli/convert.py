@@ -238,12 +238,20 @@ def show_outcomes(outcomes: "Sequence[ConversionOutcome]") -> None:
                 "of its fp16 values beside the program as every target has it."
             )
     for outcome in outcomes:
-        if outcome.collapse:
-            ui.note(f"{outcome.target}: COLLAPSED: {outcome.collapse}. Do not ship it.")
-        if outcome.error:
-            ui.note(f"{outcome.target}: {outcome.error}")
-            if outcome.hint:
-                ui.note(f"  {outcome.hint}")
+        _show_notes(outcome)
+
+
+def _show_notes(outcome: "ConversionOutcome") -> None:
+    from edgese.cli import ui
+
+    if outcome.note:
+        ui.note(f"{outcome.target}: {outcome.note}")
+    if outcome.collapse:
+        ui.note(f"{outcome.target}: COLLAPSED: {outcome.collapse}. Do not ship it.")
+    if outcome.error:
+        ui.note(f"{outcome.target}: {outcome.error}")
+        if outcome.hint:
+            ui.note(f"  {outcome.hint}")
 
 
 def _parity_cells(parity: "Parity | None", *, integer: bool) -> tuple[str, ...]:

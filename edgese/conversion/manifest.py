@@ -11,6 +11,7 @@ from edgese.conversion.subject import Subject
 from edgese.errors import StoreError
 from edgese.records.artifact import Manifest
 from edgese.records.job import ProgramRecord, Succeeded
+from edgese.seals import sealed
 
 
 def manifest_of(
@@ -50,7 +51,7 @@ def publish(artifact: Path, manifest: Manifest, out: Path) -> Path:
     """
     final = out / manifest.artifact
     described = store.manifest_path(final)
-    text = manifest.to_json() + "\n"
+    text = sealed(manifest).to_json() + "\n"
     with store.staging(final, described) as (new_artifact, new_manifest):
         if not _is_there(final, described, text, manifest.sha256):
             store.copy(artifact, new_artifact)

@@ -242,6 +242,7 @@ class Manifest(Record, frozen=True):
         quantization: of an integer recipe.
         toolchain: versions of the packages that made it.
         created: UTC, ISO 8601.
+        seal: see `edgese.seals`.
     """
 
     artifact: str
@@ -262,6 +263,7 @@ class Manifest(Record, frozen=True):
     edgese: str
     created: str
     quantization: Quantization | None = None
+    seal: str = ""
     schema: int = MANIFEST_SCHEMA
 
 
@@ -305,6 +307,7 @@ class ConversionOutcome(Record, frozen=True):
             calibration pictures tell; "" where they show no collapse.
         error: what went wrong, with its remedy in ``hint``.
         exit_code: of that error; 0 otherwise.
+        note: what a reader should know; "" for nothing.
     """
 
     target: str
@@ -322,3 +325,4 @@ class ConversionOutcome(Record, frozen=True):
     error: str = ""
     hint: str = ""
     exit_code: ExitCode = 0
+    note: str = ""

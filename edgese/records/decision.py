@@ -131,6 +131,7 @@ class Finding(Record, frozen=True):
         error: why there is none, with its exit code.
         seconds: that it took.
         worker: node of a cluster that did it, and has the artifact; "" is this machine.
+        seal: see `edgese.seals`; of what was kept.
     """
 
     asked: str
@@ -145,6 +146,7 @@ class Finding(Record, frozen=True):
     exit_code: ExitCode = 0
     seconds: Seconds = 0.0
     worker: str = ""
+    seal: str = ""
     schema: int = FINDING_SCHEMA
 
 
@@ -156,6 +158,7 @@ class SelectionResult(Record, frozen=True):
         budget: where it was read.
         findings: what was made and measured for it.
         notes: what could not be had, and why.
+        seal: see `edgese.seals`; of what was written.
     """
 
     decision: Decision
@@ -168,4 +171,5 @@ class SelectionResult(Record, frozen=True):
     seconds: Seconds
     edgese: str
     created: str
+    seal: str = ""
     schema: int = SELECTION_SCHEMA

@@ -44,7 +44,8 @@ class GateResult(Record, frozen=True):
     """All limits, and what follows.
 
     Attributes:
-        budget, baseline: files; "" for edgese.toml's, and for none.
+        budget, baseline, noise: the files that decided; "" for none.
+        project: the edgese.toml whose folder names devices, targets and recipes; "" for none.
         cells: artifact x device x target x limit, in that order.
         error_rate: of a wrong verdict in any of the cells, at most.
         verdict: the worst of all; "unclear" where an input cannot be trusted.
@@ -61,7 +62,15 @@ class GateResult(Record, frozen=True):
     exit_code: ExitCode
     edgese: str
     created: str
+    noise: str = ""
+    project: str = ""
     schema: int = GATE_SCHEMA
+
+    @property
+    def deciding(self) -> dict[str, str]:
+        """The files that decided, by what they are."""
+        told = {name: getattr(self, name) for name in ("budget", "baseline", "noise", "project")}
+        return {name: path for name, path in told.items() if path}
 
 
 class Comparison(Record, frozen=True):

@@ -140,6 +140,7 @@ class Inspection(Record, frozen=True):
         trained: whether the weights are; of random ones a drift says little.
         operators: how many there are of each kind, in the format's own names.
         delegates: the artifact's own first.
+        seal: see `edgese.seals`.
     """
 
     label: str
@@ -154,4 +155,5 @@ class Inspection(Record, frozen=True):
     not_asked: tuple[NotAsked, ...]
     edgese: str
     created: str
+    seal: str = ""
     schema: int = INSPECTION_SCHEMA

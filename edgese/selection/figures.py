@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from edgese.budgets.evidence import over_launches, over_one_process, paired, proportion
-from edgese.evaluation.pairing import outcomes
 from edgese.measure.summary import OF_LAUNCH, p50_ms
 from edgese.models.cost import cost
 from edgese.models.operators import operators
@@ -111,10 +110,8 @@ def of_profile(profile: Profile) -> Iterator[Observation]:
     yield Observation(
         quantity="memory_mb",
         value=profile.peak_memory_mb,
-        low=min(one.peak_memory_mb for one in profile.launches)
-        if profile.launches
-        else profile.peak_memory_mb,
-        high=profile.peak_memory_mb,
+        low=min(one.peak_memory_mb for one in profile.launches),
+        high=max(profile.peak_memory_mb, *(one.peak_memory_mb for one in profile.launches)),
         source=profile.source,
         told=told,
     )
@@ -128,8 +125,6 @@ def _over_launches(values: list[float], middle: float) -> tuple[float, float | N
 
     One launch says nothing of how launches differ, so its figure has no upper end.
     """
-    if not values:
-        return middle, middle
     interval = over_launches(values).interval(_CONFIDENCE)
     if interval is None:
         return 0.0, None
@@ -209,7 +204,7 @@ def of_prediction(prediction: Prediction) -> Iterator[Observation]:
 def of_evaluation(evaluation: Evaluation) -> tuple[Observation, ...]:
     """Accuracy with its interval; what could not be read is counted both ways."""
     top1 = evaluation.top1
-    figure = proportion(outcomes(evaluation))
+    figure = proportion(top1.count, len(evaluation.unreadable), top1.of)
     interval = figure.interval(_CONFIDENCE)
     if interval is None:
         return ()

@@ -295,7 +295,7 @@ def test_results_are_chosen_from_and_drawn_on_the_base_install(tmp_path):
         profile("a.tflite", 5.0, "a" * 64),
         profile("b.tflite", 9.0, "b" * 64, model="efficientnet_lite2"),
     )
-    profiles.write_text(told.to_json())
+    profiles.write_text(sealed(told).to_json())
     budget.write_text("[[budget]]\nlatency_p50_ms = 6.0\naccuracy = 0.7\n")
     chosen = subprocess.run(
         [
