@@ -17,6 +17,7 @@ from edgese.records.evaluation import Evaluation
 from edgese.records.interval import Interval
 from edgese.statistics import paired_difference, wilson
 
+_MOST_LOG: Final = 600.0
 # A slowdown that is to be seen is seen in so many of 100 cases.
 POWER: Final = 0.95
 
@@ -120,14 +121,14 @@ class Times:
     @property
     def value(self) -> float:
         """The figure itself."""
-        return exp(self.middle) + self.offset
+        return _exp(self.middle) + self.offset
 
     def interval(self, confidence: float) -> Interval:
         """Student's, of the logarithm."""
         reach = student_quantile((1 + confidence) / 2, self.freedom) * self.error
         return Interval(
-            low=exp(self.middle - reach) + self.offset,
-            high=exp(self.middle + reach) + self.offset,
+            low=_exp(self.middle - reach) + self.offset,
+            high=_exp(self.middle + reach) + self.offset,
             confidence=confidence,
         )
 
@@ -142,7 +143,7 @@ class Times:
         """The bound, and both quantiles of the error beyond it."""
         reach = student_quantile((1 + confidence) / 2, self.freedom)
         reach += student_quantile(POWER, self.freedom)
-        return exp(_log(bound - self.offset) + reach * self.error) + self.offset
+        return _exp(_log(bound - self.offset) + reach * self.error) + self.offset
 
 
 def over_launches(times: Sequence[float]) -> Times | Unknown:
@@ -319,6 +320,11 @@ def joined(middle: float, errors: Sequence[float], freedom: int, offset: float =
 def growth_of(value: float, baseline: float) -> Exact:
     """A growth of exact figures; 0.1 is 10 % more."""
     return Exact(value=value / baseline - 1 if baseline > 0 else (inf if value > 0 else 0.0))
+
+
+def _exp(value: float) -> float:
+    """Finite, however far two launches are apart."""
+    return exp(min(value, _MOST_LOG))
 
 
 def _log(value: float) -> float:

@@ -138,13 +138,7 @@ def check_result(result: ProfileResult, path: Path) -> None:
                 f"{result.device}.",
                 hint=f"It was mixed; make it again: `{PROFILE}`.",
             )
-    described: tuple[_Described, ...] = (
-        *result.profiles,
-        *result.programs,
-        *result.emulations,
-        *result.estimates,
-    )
-    for one in described:
+    for one in _described(result):
         check_artifact(one, path)
     for label, what in _contradictions(result):
         raise InputError(
@@ -161,7 +155,7 @@ def checked(record: Record, path: Path) -> Record:
     match record:
         case ProfileResult() if record.complete:
             check_seal(record, path, PROFILE)
-            for one in (*record.profiles, *record.programs, *record.emulations):
+            for one in _described(record):
                 check_artifact(one, path)
         case EvaluationResult():
             check_evaluations(record, path)
@@ -232,6 +226,10 @@ def _check_told(path: Path, label: str, pairs: dict[str, tuple[int, int]], *, re
                 f"{path}: {label} has {found} {what} where {told} are told.",
                 hint=f"It was cut or mixed; make it again: `{remake}`.",
             )
+
+
+def _described(result: ProfileResult) -> tuple[_Described, ...]:
+    return (*result.profiles, *result.programs, *result.emulations, *result.estimates)
 
 
 def _contradictions(result: ProfileResult) -> Iterator[tuple[str, str]]:

@@ -21,7 +21,8 @@ Number = Annotated[int, msgspec.Meta(ge=-_MOST, le=_MOST)]
 ExitCode = Annotated[int, msgspec.Meta(ge=0, le=255)]
 
 Nanoseconds = Annotated[int, msgspec.Meta(ge=1, le=_DAY_NS)]
-Milliseconds = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+# A nanosecond at least.
+Milliseconds = Annotated[float, msgspec.Meta(ge=1e-6, le=1e9)]
 # Of what may take no time at all.
 Delay = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
