@@ -11,7 +11,7 @@ from edgese.budgets.candidates import Candidate
 from edgese.budgets.inputs import PROFILE, untrusted_of
 from edgese.budgets.judging import ERROR_RATE, Cell, judged_together
 from edgese.budgets.observing import Against, cell_of
-from edgese.errors import ConfigError, EdgeseError, MeasurementError
+from edgese.errors import ConfigError, EdgeseError, InputError, MeasurementError
 from edgese.records.baseline import Baseline, BaselineCell, NoiseFile
 from edgese.records.budget import MAX_SLOWDOWN, RELATIVE, SOURCES, Budget, Limit
 from edgese.records.gating import GateCell, GateResult, Untrusted
@@ -159,6 +159,12 @@ def _baseline_of(candidate: Candidate, limits: Sequence[Limit], case: Case) -> B
         resolution=candidate.resolution,
         path=case.baseline_path,
     )
+    if candidate.profile and candidate.profile.batch != cell.profile.batch:
+        raise InputError(
+            f"{candidate.name} takes {candidate.profile.batch} images at once, and "
+            f"{case.baseline_path} has it with batch {cell.profile.batch}.",
+            hint="Other inputs are another task; `edgese baseline update` begins anew.",
+        )
     if candidate.profile and candidate.plan and candidate.beside is None:
         check_comparable(cell, candidate.profile, candidate.plan, case.baseline_path)
     return cell

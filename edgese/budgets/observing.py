@@ -145,6 +145,8 @@ def _relative(limit: Limit, candidate: Candidate, against: Against) -> _Found:
         told = f"{candidate.size_bytes} bytes, {then.size_bytes} before"
         return _Found(growth_of(candidate.size_bytes, then.size_bytes), "read", told)
     if limit.quantity == "memory_growth":
+        # Of another machine's memory the baseline's own file tells nothing.
+        then = candidate.beside or then
         told = f"{profile.peak_memory_mb:.0f} MiB, {then.peak_memory_mb:.0f} MiB before"
         return _Found(growth_of(profile.peak_memory_mb, then.peak_memory_mb), "measured", told)
     return _slowdown(candidate, profile, candidate.plan, base, against.noises)

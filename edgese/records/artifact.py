@@ -220,7 +220,7 @@ class WeightsInfo(Record, frozen=True):
 
     Attributes:
         source: path, package or "none".
-        sha256: of the file; "" for "none".
+        sha256: of the file, or of a module's parameters and buffers; "" for "none".
         naming: whose parameter names it used: "edgese", "torchvision", "timm" ...
         trained: False for random weights; accuracy must not be judged on them.
     """

@@ -8,6 +8,8 @@ from html.parser import HTMLParser
 import pytest
 
 from edgese.errors import InputError, StoreError
+from edgese.models.cost import cost
+from edgese.models.registry import find_model
 from edgese.records.artifact import WeightsInfo
 from edgese.records.budget import BudgetTable
 from edgese.records.candidate import Candidate
@@ -73,6 +75,7 @@ def profile(label, ms, sha256, model="efficientnet_lite0"):
         throttle_events=None,
         versions={"ai-edge-litert": "2.3.0"},
         cautions=(),
+        macs=cost(find_model(model)).macs,
         launches=launches,
     )
 
