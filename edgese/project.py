@@ -1,7 +1,6 @@
 """A user's project: the folder with an ``edgese.toml``, and the defaults that it sets."""
 
 import os
-import stat
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -81,12 +80,13 @@ def place() -> str:
 
 
 def check_owner(path: Path) -> None:
-    """Raises where a file that nobody named is another user's, or anybody's to write.
+    """Raises where a file that nobody named is another user's.
 
     What lies in a folder above decides without having been asked for, so whoever can put a file
     there could decide. Files of root and, under sudo, of its caller are taken. Where files belong
     to others on purpose, as a checkout that is mounted into a container may, the variable
-    ``EDGESE_PROJECT`` names the project, and nothing is asked.
+    ``EDGESE_PROJECT`` names the project, and nothing is asked. Whether others may write the file is
+    not asked either: runners of GitLab check out everything so that anybody may.
 
     Raises:
         ConfigError: as said.
@@ -98,19 +98,14 @@ def check_owner(path: Path) -> None:
     caller = os.environ.get("SUDO_UID", "")
     if me == 0 and caller.isdecimal():
         trusted.add(int(caller))
-    told = path.stat()
-    # Of a link both count: who put it there, and who can change what it leads to.
-    if owner := {path.lstat().st_uid, told.st_uid} - trusted:
-        reason = f"belongs to user {min(owner)}, and this runs as user {me}"
-    elif told.st_mode & stat.S_IWOTH:
-        reason = "can be written by anybody"
-    else:
-        return
-    raise ConfigError(
-        f"{path} {reason}: it is not taken, since it would decide what is judged and how.",
-        hint=f"If it is yours to trust, name it: {VARIABLE}={root_of(path)}; or make it yours "
-        "(chown, chmod o-w); or have an edgese.toml of your own in a nearer folder.",
-    )
+    # Of a link both count: who put it there, and whose it leads to.
+    if owners := {path.lstat().st_uid, path.stat().st_uid} - trusted:
+        raise ConfigError(
+            f"{path} belongs to user {min(owners)}, and this runs as user {me}: it is not taken, "
+            "since it would decide what is judged and how.",
+            hint=f"If it is yours to trust, name it: {VARIABLE}={root_of(path)}; or make it yours "
+            "(chown); or have an edgese.toml of your own in a nearer folder.",
+        )
 
 
 def root_of(path: Path) -> Path:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edgese import project
 from edgese.budgets.api import gate, update_baseline
 from edgese.budgets.regression import beside, level
 from edgese.errors import InputError, StoreError
@@ -435,6 +436,31 @@ def test_two_artifacts_of_one_name_make_no_baseline(place, result_of, profile_of
     with pytest.raises(InputError, match="twice"):
         update_baseline([written(result=both)], place / "new.json")
     assert not (place / "new.json").exists()
+
+
+def test_every_output_names_the_files_that_decided(written, baseline, noise, place, monkeypatch):
+    inner = place / "deep"
+    inner.mkdir()
+    monkeypatch.chdir(inner)
+    project.root.cache_clear()
+    project.file.cache_clear()
+    (place / "edgese.toml").write_text(BUDGET)
+    result = gate([written()], baseline=baseline, noise=noise)
+    project.root.cache_clear()
+    project.file.cache_clear()
+    files = {
+        "budget": str(place / "edgese.toml"),
+        "baseline": str(baseline),
+        "noise": str(noise),
+        "project": str(place / "edgese.toml"),
+    }
+    assert result.deciding == files
+    told = json.loads(result.to_json())
+    assert {name: told[name] for name in files} == files
+    assert json.loads(sarif_of(result))["runs"][0]["properties"] == files
+    suite = ET.fromstring(junit_of(result)).find("testsuite")  # noqa: S314  # made here
+    assert {one.get("name"): one.get("value") for one in suite.iter("property")} == files
+    assert all(f"- {name}: {path}" in markdown_of(result) for name, path in files.items())
 
 
 def test_every_output_tells_what_is_not_met(judged, written, place):
