@@ -55,7 +55,8 @@ def publish(artifact: Path, manifest: Manifest, out: Path) -> Path:
     with store.staging(final, described) as (new_artifact, new_manifest):
         if not _is_there(final, described, text, manifest.sha256):
             store.copy(artifact, new_artifact)
-            if store.sha256_of(new_artifact) != manifest.sha256:
+            found = (store.sha256_of(new_artifact), store.size_of(new_artifact))
+            if found != (manifest.sha256, manifest.size_bytes):
                 raise StoreError(
                     f"{artifact} is not what its manifest describes.", hint="Convert it again."
                 )
