@@ -102,11 +102,7 @@ def training_recipe_names() -> tuple[str, ...]:
 
 def source(folder: str, name: str) -> Path | None:
     """The file that serves ``name``, the user's before the built-in one."""
-    for root in _roots():
-        path = root / folder / f"{name}.toml"
-        if path.is_file():
-            return path
-    return None
+    return _found(f"{folder}/{name}.toml")
 
 
 def data_file(path: str) -> Path:
@@ -115,9 +111,8 @@ def data_file(path: str) -> Path:
     Raises:
         InputError: it is in neither place.
     """
-    for root in _roots():
-        if (found := root / path).is_file():
-            return found
+    if (found := _found(path)) is not None:
+        return found
     raise InputError(
         f"{path} is missing in {_BUILT_IN}.", hint="Install edgese again: its data is incomplete."
     )
@@ -126,6 +121,21 @@ def data_file(path: str) -> Path:
 def names(folder: str) -> tuple[str, ...]:
     """Every name that has a TOML file in ``folder``, in alphabetical order."""
     return _names(folder)
+
+
+def _found(name: str) -> Path | None:
+    """A file by its path in the data, the user's before the built-in one.
+
+    Raises:
+        ConfigError: the user's is somebody else's, see `edgese.project.check_owner`.
+    """
+    for root in _roots():
+        path = root / name
+        if path.is_file():
+            if root != _BUILT_IN:
+                project.check_owner(path)
+            return path
+    return None
 
 
 def _roots() -> Iterator[Path]:

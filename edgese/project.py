@@ -1,5 +1,6 @@
 """A user's project: the folder with an ``edgese.toml``, and the defaults that it sets."""
 
+import os
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,8 @@ from edgese.records.base import Record
 from edgese.records.budget import BudgetTable
 
 FILE: Final = "edgese.toml"
+# Names the project's folder, whoever owns it.
+VARIABLE: Final = "EDGESE_PROJECT"
 
 
 class Defaults(Record, frozen=True):
@@ -45,9 +48,70 @@ class ProjectFile(Record, frozen=True):
 
 @cache
 def root() -> Path | None:
-    """The nearest folder at or above the current one that has an ``edgese.toml``."""
+    """Return the project's folder; None where there is no project.
+
+    That is the one that ``$EDGESE_PROJECT`` names, else the nearest one at or above the current one
+    that has an ``edgese.toml``.
+
+    Raises:
+        ConfigError: there is none in the folder that is named; or the one that was found belongs to
+            somebody else, see `check_owner`.
+    """
+    named = os.environ.get(VARIABLE, "")
+    if named:
+        folder = Path(named).absolute()
+        folder = folder.parent if folder.name == FILE else folder
+        if not (folder / FILE).is_file():
+            raise ConfigError(
+                f"{VARIABLE} names {named}, where there is no {FILE}.",
+                hint=f"Name a folder that has one, or unset {VARIABLE}.",
+            )
+        return folder
     here = Path.cwd()
-    return next((folder for folder in (here, *here.parents) if (folder / FILE).is_file()), None)
+    found = next((folder for folder in (here, *here.parents) if (folder / FILE).is_file()), None)
+    if found is not None:
+        check_owner(found / FILE)
+    return found
+
+
+def place() -> str:
+    """The path of the project's file; "" where there is no project."""
+    folder = root()
+    return "" if folder is None else str(folder / FILE)
+
+
+def check_owner(path: Path) -> None:
+    """Raises where a file that nobody named is another user's.
+
+    What lies in a folder above decides without having been asked for, so whoever can put a file
+    there could decide. Files of root and, under sudo, of its caller are taken. Where files belong
+    to others on purpose, as a checkout that is mounted into a container may, the variable
+    ``EDGESE_PROJECT`` names the project, and nothing is asked. Whether others may write the file is
+    not asked either: runners of GitLab check out everything so that anybody may.
+
+    Raises:
+        ConfigError: as said.
+    """
+    if os.environ.get(VARIABLE) or not hasattr(os, "geteuid"):
+        return
+    me = os.geteuid()
+    trusted = {0, me}
+    caller = os.environ.get("SUDO_UID", "")
+    if me == 0 and caller.isdecimal():
+        trusted.add(int(caller))
+    # Of a link both count: who put it there, and whose it leads to.
+    if owners := {path.lstat().st_uid, path.stat().st_uid} - trusted:
+        raise ConfigError(
+            f"{path} belongs to user {min(owners)}, and this runs as user {me}: it is not taken, "
+            "since it would decide what is judged and how.",
+            hint=f"If it is yours to trust, name it: {VARIABLE}={root_of(path)}; or make it yours "
+            "(chown); or have an edgese.toml of your own in a nearer folder.",
+        )
+
+
+def root_of(path: Path) -> Path:
+    """The project's folder that a file in it belongs to."""
+    return next((each for each in path.parents if (each / FILE).is_file()), path.parent)
 
 
 @cache
@@ -55,6 +119,7 @@ def file() -> ProjectFile:
     """The project's file; an empty one where there is no project.
 
     Raises:
+        ConfigError: as `root`.
         InputError: it cannot be read, or has a key that is not known.
     """
     folder = root()

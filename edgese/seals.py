@@ -1,9 +1,11 @@
 """Hashes inside results, which tell whether anything in them was lost, moved or changed since.
 
-A seal is no signature: it protects from accidents, and from editing that is meant well.
+A seal is no signature: it protects from accidents, and from editing that is meant well. Whoever
+changes a record on purpose can seal it again.
 """
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,6 +45,8 @@ def check_seal(record: Record, path: Path, remake: str) -> None:
 
 def _hash(record: Record) -> str:
     bare = msgspec.structs.replace(record, seal="")
-    # Read back first: a whole number in a place for fractions is written without its point.
-    once = msgspec.json.decode(msgspec.json.encode(bare), type=type(record))
-    return hashlib.sha256(msgspec.json.encode(once, order="deterministic")).hexdigest()
+    # A value that cannot be is told where the record is read, with the name of its field.
+    with suppress(msgspec.ValidationError):
+        # Read back first: a whole number in a place for fractions is written without its point.
+        bare = msgspec.json.decode(msgspec.json.encode(bare), type=type(record))
+    return hashlib.sha256(msgspec.json.encode(bare, order="deterministic")).hexdigest()

@@ -21,6 +21,7 @@ from edgese import bounds
 from edgese.errors import InputError, OutputError, StoreError, stage
 from edgese.records.artifact import Manifest
 from edgese.records.base import Record
+from edgese.seals import check_seal
 
 CACHE_VARIABLE: Final = "EDGESE_CACHE_DIR"
 LOCK: Final = ".edgese.lock"
@@ -284,6 +285,18 @@ def decode_record(kind: type[AnyRecord], text: bytes, path: Path, *, remake: str
     return kind.from_json(text, path)
 
 
+def read_sealed(kind: type[AnyRecord], path: Path, *, remake: str) -> AnyRecord:
+    """Reads a record that must be as it was when it was sealed; arguments as `read_record`.
+
+    Raises:
+        InputError: it is missing, not such a record, or has no seal.
+        StoreError: it was changed since it was written, or its schema is another.
+    """
+    found = read_record(kind, path, remake=remake)
+    check_seal(found, path, remake)
+    return found
+
+
 def manifest_path(artifact: Path) -> Path:
     """Where the manifest of an artifact stands: beside it, with ".json" appended to its name."""
     return artifact.with_name(f"{artifact.name}.json")
@@ -294,7 +307,7 @@ def read_manifest(artifact: Path) -> Manifest:
 
     Raises:
         InputError: the artifact or its manifest is missing or not readable.
-        StoreError: the artifact changed since, or the manifest's schema is another.
+        StoreError: one of the two changed since, or the manifest's schema is another.
     """
     remake = "edgese convert MODEL --target TARGET"
     if not artifact.exists():
@@ -306,12 +319,17 @@ def read_manifest(artifact: Path) -> Manifest:
             "interface and labels.",
             hint=f"Copy the manifest beside it, or make the artifact with `{remake}`.",
         )
-    manifest = read_record(Manifest, manifest_path(artifact), remake=remake)
+    manifest = read_sealed(Manifest, manifest_path(artifact), remake=remake)
     found = sha256_of(artifact)
     if found != manifest.sha256:
         raise StoreError(
             f"{artifact} is not what its manifest describes: its hash is {found[:12]}..., "
             f"the manifest says {manifest.sha256[:12]}....",
+            hint=f"Convert it again: `{remake}`.",
+        )
+    if size_of(artifact) != manifest.size_bytes:
+        raise StoreError(
+            f"{artifact} has {size_of(artifact)} bytes, its manifest says {manifest.size_bytes}.",
             hint=f"Convert it again: `{remake}`.",
         )
     return manifest

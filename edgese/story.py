@@ -16,6 +16,7 @@ from edgese.records.demonstration import Story
 from edgese.records.measurement import MeasurePlan
 from edgese.records.training import Advance, TrainingResult
 from edgese.report import results_page
+from edgese.seals import sealed
 from edgese.selection.api import select
 from edgese.selection.candidates import enumerated
 from edgese.selection.deciding import Aim
@@ -94,7 +95,7 @@ def tell(out: Path, on_progress: Report) -> Story:
     )
     page = out / "report.html"
     store.write_text(results_page([result]), page)
-    store.write_record(result, out / "selection.json")
+    store.write_record(sealed(result), out / "selection.json")
     return Story(trainings=_accuracies(trainings), selection=result, page=str(page))
 
 

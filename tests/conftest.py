@@ -21,6 +21,7 @@ from edgese.records.artifact import (
     TensorInfo,
     WeightsInfo,
 )
+from edgese.seals import sealed
 from edgese.store import manifest_path, sha256_of, size_of
 
 # How long an example takes to make says how busy the machine is, and nothing of the claim.
@@ -147,7 +148,7 @@ def described(manifest_of):
     def written(path, **changes):
         found = {"sha256": sha256_of(path), "size_bytes": size_of(path)}
         manifest = manifest_of(path.name, **found, **changes)
-        manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
+        manifest_path(path).write_text(sealed(manifest).to_json(), encoding="utf-8")
         return path
 
     return written

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
-from edgese import __version__
+from edgese import __version__, project
 from edgese.budgets.baselines import (
     cells_of,
     keep,
@@ -18,15 +18,18 @@ from edgese.budgets.gating import Case, decided
 from edgese.budgets.inputs import Inputs, is_result, read_inputs, untrusted_of
 from edgese.budgets.measuring import DEFAULT, Measuring, Now, measured, measured_now
 from edgese.budgets.noise import place, read_noise
-from edgese.budgets.reading import read_budget
+from edgese.budgets.reading import budget_place, read_budget
+from edgese.budgets.recounting import recounted
 from edgese.budgets.regression import beside
 from edgese.errors import ConfigError, EdgeseError, MeasurementError, StoreError
 from edgese.records.baseline import Baseline, NoiseFile
 from edgese.records.evaluation import Agreement
 from edgese.records.gating import Comparison, GateResult, Untrusted
+from edgese.statistics import mcnemar
 from edgese.store import write_record
 
 HOST: Final = "host"
+_ALPHA: Final = 0.05
 
 _Read = TypeVar("_Read")
 
@@ -64,6 +67,7 @@ def gate(
     untrusted = list(found.untrusted)
     then = _tried(lambda: read_baseline(baseline) if baseline else None, baseline, untrusted)
     noises = _tried(lambda: _noises(noise), noise or place(), untrusted)
+    noise_name = str(noise or place()) if noises is not None else ""
     notes: list[str] = []
     # A result that cannot be trusted is no reason to measure in its place.
     if any(is_result(path) for path in inputs):
@@ -80,14 +84,18 @@ def gate(
                 artifact, device, Now(found, limits, then, baseline, how), untrusted, notes
             )
         )
+    given = candidates
+    candidates = recounted(given, found, limits, untrusted)
     for path, result in found.results:
-        if not any(one.origin == str(path) for one in candidates):
+        if not any(one.origin == str(path) for one in given):
             error = MeasurementError(f"{path} has nothing of an artifact. {result.absence}".strip())
             untrusted.append(untrusted_of(path, error))
     return decided(
         Case(
             budget=limits,
-            budget_name=str(budget or ""),
+            budget_name=budget_place(budget),
+            noise_name=noise_name,
+            project_name=project.place(),
             candidates=candidates,
             untrusted=untrusted,
             devices=tuple(devices),
@@ -236,9 +244,16 @@ def _faster(slowdown: Times, margin: float) -> Literal["faster", "slower", "cann
 def _better(agreement: Agreement | None) -> Literal["", "better", "worse", "cannot tell"]:
     if agreement is None:
         return ""
-    if agreement.p_value > 0.05:
-        return "cannot tell"
-    return "better" if agreement.top1_difference > 0 else "worse"
+    first, second, unread = (
+        agreement.only_first_right,
+        agreement.only_second_right,
+        agreement.left_out,
+    )
+    if second > first + unread and mcnemar(first + unread, second) <= _ALPHA:
+        return "better"
+    if first > second + unread and mcnemar(first, second + unread) <= _ALPHA:
+        return "worse"
+    return "cannot tell"
 
 
 def _agreement(first: Path, second: Path, data: Path) -> Agreement:

@@ -8,14 +8,15 @@ from typing import Final
 import msgspec
 
 from edgese import __version__
-from edgese.budgets.inputs import check_profile, name_of
+from edgese.budgets.inputs import check_moment, check_profile, name_of
 from edgese.budgets.regression import same_machine
 from edgese.errors import InputError, StoreError
+from edgese.records.artifact import Manifest
 from edgese.records.baseline import Baseline, BaselineCell
 from edgese.records.measurement import MeasurePlan, Profile
 from edgese.records.profile import ProfileResult
-from edgese.seals import check_seal, sealed
-from edgese.store import copy, make_folder, manifest_path, read_manifest, read_record, staging
+from edgese.seals import sealed
+from edgese.store import copy, make_folder, manifest_path, read_manifest, read_sealed, staging
 
 REMAKE: Final = "edgese baseline update ARTIFACT --baseline FILE"
 
@@ -27,10 +28,18 @@ def read_baseline(path: Path) -> Baseline:
         InputError: it is missing, not readable, or contradicts itself.
         StoreError: it was changed since it was written, or its schema is another.
     """
-    found = read_record(Baseline, path, remake=REMAKE)
-    check_seal(found, path, REMAKE)
+    found = read_sealed(Baseline, path, remake=REMAKE)
     for cell in found.cells:
         check_profile(cell.profile, cell.plan, path)
+        check_moment(cell.measured, path)
+        if cell.artifact and (path.parent / cell.artifact).exists():
+            _check_kept(cell, path)
+        if cell.profile.device.name != cell.device:
+            raise InputError(
+                f"{path}: {cell.name} was measured on {cell.profile.device.name}, not on "
+                f"{cell.device}.",
+                hint=f"Make it again: `{REMAKE}`.",
+            )
     return found
 
 
@@ -144,6 +153,24 @@ def check_comparable(cell: BaselineCell, profile: Profile, plan: MeasurePlan, pa
             )
 
 
+def _check_kept(cell: BaselineCell, path: Path) -> Manifest:
+    """The manifest of the artifact that was kept with a baseline, which it is of.
+
+    Raises:
+        InputError, StoreError: it is missing, or another one now.
+    """
+    found = path.parent / cell.artifact
+    manifest = read_manifest(found)
+    then = (cell.profile.sha256, cell.profile.size_bytes)
+    if (manifest.sha256, manifest.size_bytes) != then:
+        raise StoreError(
+            f"{found} is not what {path} was made of: its hash is {manifest.sha256[:12]}..., it "
+            f"has {manifest.size_bytes} bytes; the baseline says {then[0][:12]}..., {then[1]}.",
+            hint=f"Bring it back, or renew the baseline: `{REMAKE}`.",
+        )
+    return manifest
+
+
 def kept_artifact(cell: BaselineCell, path: Path) -> Path | None:
     """The baseline's artifact, where it was kept or still stands; None where it is gone.
 
@@ -151,15 +178,8 @@ def kept_artifact(cell: BaselineCell, path: Path) -> Path | None:
         InputError, StoreError: it was kept, and is missing or another one now.
     """
     if cell.artifact:
-        found = path.parent / cell.artifact
-        manifest = read_manifest(found)
-        if manifest.sha256 != cell.profile.sha256:
-            raise StoreError(
-                f"{found} is not what {path} was made of: its hash is {manifest.sha256[:12]}..., "
-                f"the baseline says {cell.profile.sha256[:12]}....",
-                hint=f"Bring it back, or renew the baseline: `{REMAKE}`.",
-            )
-        return found
+        _check_kept(cell, path)
+        return path.parent / cell.artifact
     stands = Path(cell.profile.label)
     if stands.exists() and manifest_path(stands).exists():
         manifest = read_manifest(stands)

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from edgese.budgets.inputs import Inputs, name_of
-from edgese.records.artifact import OperatorReport
+from edgese.budgets.inputs import Inputs, name_of, path_of
+from edgese.evaluation.pairing import other_images, other_network
 from edgese.records.emulation import Emulation
 from edgese.records.estimate import Estimate
 from edgese.records.evaluation import Evaluation
-from edgese.records.inspection import DelegateReport, Inspection
+from edgese.records.inspection import DelegateReport
 from edgese.records.measurement import MeasurePlan, Profile
 from edgese.records.prediction import Prediction
 from edgese.records.profile import ProfileResult, ProgramProfile
@@ -23,13 +23,18 @@ class Candidate(NamedTuple):
         name: of the artifact's file; of a prediction, the model's.
         origin: the file that it was read from.
         device: as it was asked for when it was profiled.
-        sha256: of the artifact; "" of a prediction, which is of a network.
+        label: path of the artifact as it was given; "" of a prediction.
+        sha256: of the artifact; "" of a prediction that was made of a network alone.
         trained: None of a prediction.
         absence: why nothing was measured; "" where it was.
         plan: that ``profile`` was measured with.
         measured: when, UTC, ISO 8601.
         beside: the baseline's artifact, where it was measured in the same job.
         repeats: the same artifact, measured alike in other runs; see `edgese.budgets.repeats`.
+        delegate_name: that it ran on; "" is the artifact's own.
+        delegate: what it executes of the artifact; see `edgese.budgets.recounting`, as for
+            ``size_bytes`` and ``uncounted``: why these are not known.
+        no_evaluation, no_reference: why there is none that it can be judged by, and what to do.
     """
 
     name: str
@@ -41,6 +46,8 @@ class Candidate(NamedTuple):
     trained: bool | None
     recipe: str
     model: str
+    label: str = ""
+    delegate_name: str = ""
     absence: str = ""
     plan: MeasurePlan | None = None
     measured: str = ""
@@ -51,11 +58,14 @@ class Candidate(NamedTuple):
     emulation: Emulation | None = None
     estimate: Estimate | None = None
     prediction: Prediction | None = None
-    operators: OperatorReport | None = None
+    size_bytes: int | None = None
     delegate: DelegateReport | None = None
+    uncounted: str = ""
     evaluation: Evaluation | None = None
     reference: Evaluation | None = None
     repeats: tuple["Candidate", ...] = ()
+    no_evaluation: str = ""
+    no_reference: str = ""
 
 
 def candidates_of(inputs: Inputs) -> tuple[Candidate, ...]:
@@ -80,7 +90,7 @@ def _of_result(path: Path, result: ProfileResult) -> Iterator[Candidate]:
             plan=result.plan,
             measured=result.created,
             profile=profile,
-            curve=curves.get(profile.sha256),
+            curve=_curve(curves.get(profile.sha256), result, profile),
         )
     for program in result.programs:
         yield _bare(path, result, program)._replace(program=program)
@@ -89,7 +99,7 @@ def _of_result(path: Path, result: ProfileResult) -> Iterator[Candidate]:
     predictions = list(result.predictions)
     for emulation in result.emulations:
         # Where a device is absent, both stand in for it, and are of one artifact.
-        of = [one for one in predictions if _same_network(one, emulation)]
+        of = [one for one in predictions if _same_artifact(one, emulation)]
         if of:
             predictions.remove(of[0])
         yield _bare(path, result, emulation)._replace(
@@ -102,7 +112,7 @@ def _of_result(path: Path, result: ProfileResult) -> Iterator[Candidate]:
             device=one.device,
             target=one.target,
             resolution=one.resolution,
-            sha256="",
+            sha256=one.artifact_sha256,
             trained=None,
             recipe=one.precision,
             model=one.model,
@@ -116,6 +126,8 @@ def _bare(
 ) -> Candidate:
     return Candidate(
         name=name_of(one.label),
+        label=str(path_of(one.label)),
+        delegate_name="" if isinstance(one, Estimate | ProgramProfile) else one.delegate,
         origin=str(path),
         device=result.device,
         target=one.target,
@@ -128,65 +140,85 @@ def _bare(
     )
 
 
-def _same_network(prediction: Prediction, emulation: Emulation) -> bool:
-    return (prediction.model, prediction.target, prediction.resolution) == (
-        emulation.model,
-        emulation.target,
-        emulation.resolution,
-    )
+def _curve(
+    curve: SustainedCurve | None, result: ProfileResult, profile: Profile
+) -> SustainedCurve | None:
+    """The curve of the same artifact, if it ran as the profile says."""
+    if curve is None or result.sustained is None:
+        return None
+    then = (result.sustained.device.name, result.sustained.threads, curve.target, curve.delegate)
+    now = (profile.device.name, profile.threads, profile.target, profile.delegate)
+    return curve if then == now else None
+
+
+def _same_artifact(prediction: Prediction, emulation: Emulation) -> bool:
+    return prediction.artifact_sha256 == emulation.sha256
 
 
 def _described(candidate: Candidate, inputs: Inputs) -> Candidate:
     """With what other files say of the very same artifact."""
     if not candidate.sha256:
         return candidate
-    sha256 = candidate.sha256
-    manifests = (one for _, one in inputs.artifacts if one.sha256 == sha256)
-    manifest = next(manifests, None)
-    evaluation, reference = _evaluated(sha256, inputs)
-    return candidate._replace(
-        operators=manifest.operators if manifest else None,
-        delegate=_delegate(candidate, inputs.inspections),
-        evaluation=evaluation,
-        reference=reference,
-    )
+    return candidate._replace(**_evaluated(candidate.sha256, inputs))
 
 
-def _delegate(candidate: Candidate, inspections: Sequence[Inspection]) -> DelegateReport | None:
-    """What the delegate that it ran on takes."""
-    wanted = candidate.profile.delegate if candidate.profile else ""
-    reports = [
-        report
-        for inspection in inspections
-        if inspection.sha256 == candidate.sha256
-        for report in inspection.delegates
-    ]
-    return next((one for one in reports if not wanted or one.delegate == wanted), None)
-
-
-def _evaluated(sha256: str, inputs: Inputs) -> tuple[Evaluation | None, Evaluation | None]:
-    """The evaluation of an artifact, and that of its network in fp32 on the same pictures."""
+def _evaluated(sha256: str, inputs: Inputs) -> dict[str, Any]:
+    """The evaluation of an artifact, and that of its network in fp32 on the same images."""
     every = [one for _, result in inputs.evaluations for one in result.evaluations]
-    own = sorted(
-        (one for one in every if one.artifact_sha256 == sha256), key=lambda one: one.created
-    )
+    own = [one for one in every if one.artifact_sha256 == sha256]
     if not own:
-        return None, None
-    return own[-1], reference_of(own[-1], every)
+        return {}
+    for other in own[1:]:
+        if reason := other_images(own[0], other):
+            return {
+                "no_evaluation": f"It was evaluated on several sets of images ({reason}), and "
+                "nothing says which of them counts: give the evaluation of one."
+            }
+    # Of several on the same images that which claims least.
+    found = min(own, key=lambda one: (one.top1.count, one.created))
+    reference = reference_of(found, every)
+    lacking = "" if reference else _no_reference(found, every)
+    return {"evaluation": found, "reference": reference, "no_reference": lacking}
 
 
 def reference_of(found: Evaluation, every: Sequence[Evaluation]) -> Evaluation | None:
-    """The evaluation of the same network in fp32 on the same pictures."""
-    references = sorted(
-        (
-            one
-            for one in every
-            if one.recipe == "fp32"
-            and one.model == found.model
-            and one.data.sha256 == found.data.sha256
-            and one.artifact_sha256 != found.artifact_sha256
-        ),
-        # PyTorch itself before an artifact of it.
-        key=lambda one: (one.target != "pytorch", one.target, one.created),
-    )
+    """The evaluation of the same network in fp32 on the same images.
+
+    The same network has the same weights, layers, preprocessing and resolution.
+    """
+    references = [
+        one
+        for one in _in_fp32(found, every)
+        if not other_network(one, found) and not other_images(one, found)
+    ]
+    # PyTorch itself before an artifact of it.
+    references.sort(key=lambda one: (one.target != "pytorch", one.target, one.created))
     return references[0] if references else None
+
+
+def _in_fp32(found: Evaluation, every: Sequence[Evaluation]) -> list[Evaluation]:
+    return [
+        one
+        for one in every
+        if one.recipe == "fp32" and one.artifact_sha256 != found.artifact_sha256
+    ]
+
+
+def _no_reference(found: Evaluation, every: Sequence[Evaluation]) -> str:
+    """Why no evaluation is the reference of another, and how to make one."""
+    pixels = found.preprocessing
+    settle = (
+        f"`edgese evaluate {found.model} --weights {found.weights.source} --data "
+        f"{found.data.source} --out FILE` evaluates {found.model} with these weights on these "
+        f"images ({pixels.height}x{pixels.width} pixels); give that file too."
+    )
+    if found.recipe == "fp32" and not _in_fp32(found, every):
+        return f"It is in fp32 itself, and nothing was given to compare it with. {settle}"
+    reasons = [
+        (other_network(one, found) or other_images(one, found), one.subject)
+        for one in _in_fp32(found, every)
+    ]
+    if not reasons:
+        return f"The fp32 reference was not evaluated. {settle}"
+    told = "; ".join(f"{subject}: {reason}" for reason, subject in reasons)
+    return f"No fp32 evaluation that was given can be compared with it ({told}). {settle}"

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from math import ceil, exp, fsum, inf, isinf, log, sqrt
 from typing import Final, Protocol
 
+from edgese.evaluation.pairing import paired_answers
 from edgese.measure.statistics import Mean, student_p, student_quantile, trimmed_mean
 from edgese.records.evaluation import Evaluation
 from edgese.records.interval import Interval
 from edgese.statistics import binomial_p, clopper_pearson, paired_interval, paired_p
 
+_MOST_LOG: Final = 600.0
 # A slowdown that is to be seen is seen in so many of 100 cases.
 POWER: Final = 0.95
 # The least by which single processes differ, as a share. Real ones differ by a few percent; that
@@ -171,14 +173,14 @@ class Times:
     @property
     def value(self) -> float:
         """The figure itself."""
-        return exp(self.middle) + self.offset
+        return _exp(self.middle) + self.offset
 
     def interval(self, confidence: float) -> Interval:
         """Student's, of the logarithm."""
         reach = student_quantile((1 + confidence) / 2, self.freedom) * self.error
         return Interval(
-            low=exp(self.middle - reach) + self.offset,
-            high=exp(self.middle + reach) + self.offset,
+            low=_exp(self.middle - reach) + self.offset,
+            high=_exp(self.middle + reach) + self.offset,
             confidence=confidence,
         )
 
@@ -193,7 +195,7 @@ class Times:
         """The bound, and both quantiles of the error beyond it."""
         reach = student_quantile((1 + confidence) / 2, self.freedom)
         reach += student_quantile(POWER, self.freedom)
-        return exp(_log(bound - self.offset) + reach * self.error) + self.offset
+        return _exp(_log(bound - self.offset) + reach * self.error) + self.offset
 
 
 def over_launches(values: Sequence[float], least: float = LEAST_SPREAD) -> Times | Unknown:
@@ -313,16 +315,64 @@ class Paired:
         del bound, confidence
 
 
-def paired(reference: Evaluation, other: Evaluation) -> Paired | None:
-    """How much lower ``other`` is on the pictures that both were judged on; None without any."""
-    right = {one.file: one.classes[0] == one.label for one in reference.predictions}
-    pairs = [
-        (right[one.file], one.classes[0] == one.label)
-        for one in other.predictions
-        if one.file in right
-    ]
-    if not pairs:
-        return None
+@dataclass(frozen=True, kw_only=True)
+class Between:
+    """A figure of which some answers are missing: it lies between two others.
+
+    Attributes:
+        low, high: what it is if all that is missing goes one way, or the other.
+        at_most: whether the high end is the pessimistic one.
+    """
+
+    low: Evidence
+    high: Evidence
+    at_most: bool
+
+    @property
+    def value(self) -> float:
+        """The pessimistic end: what is missing must not flatter."""
+        return self.high.value if self.at_most else self.low.value
+
+    def interval(self, confidence: float) -> Interval | None:
+        """From the low end of one to the high end of the other."""
+        low, high = self.low.interval(confidence), self.high.interval(confidence)
+        if low is None or high is None:
+            return None
+        return Interval(low=low.low, high=high.high, confidence=confidence)
+
+    def p_value(self, bound: float) -> float | None:
+        """The larger one of both ends; 1 where the bound lies between them."""
+        p_values = (self.low.p_value(bound), self.high.p_value(bound))
+        if self.low.value <= bound <= self.high.value and self.low.value < self.high.value:
+            return 1.0
+        return None if None in p_values else max(p for p in p_values if p is not None)
+
+    def smallest_seen(self, bound: float, confidence: float) -> None:
+        """Not told: it hangs on what is missing."""
+        del bound, confidence
+
+
+def proportion(right: int, missing: int, count: int) -> Proportion | Between:
+    """The share of what is right; what is missing among ``count`` is counted both ways."""
+    found = Proportion(count=right, of=count)
+    if not missing:
+        return found
+    return Between(low=found, high=Proportion(count=right + missing, of=count), at_most=False)
+
+
+def paired(reference: Evaluation, other: Evaluation) -> Paired | Between:
+    """How much lower ``other`` is than ``reference``; both are of the same images.
+
+    What one of them could not read is counted both ways.
+    """
+    answers = paired_answers(reference, other)
+    # Of the low end whatever is missing is right in the second alone; of the high end the reverse.
+    low = _paired([(bool(one.first), one.second is not False) for one in answers])
+    high = _paired([(one.first is not False, bool(one.second)) for one in answers])
+    return low if low == high else Between(low=low, high=high, at_most=True)
+
+
+def _paired(pairs: Sequence[tuple[bool, bool]]) -> Paired:
     return Paired(
         both=pairs.count((True, True)),
         only_first=pairs.count((True, False)),
@@ -344,6 +394,11 @@ def joined(middle: float, errors: Sequence[float], freedom: int, offset: float =
 def growth_of(value: float, baseline: float) -> Exact:
     """A growth of exact figures; 0.1 is 10 % more."""
     return Exact(value=value / baseline - 1 if baseline > 0 else (inf if value > 0 else 0.0))
+
+
+def _exp(value: float) -> float:
+    """Finite, however far two launches are apart."""
+    return exp(min(value, _MOST_LOG))
 
 
 def _log(value: float) -> float:

@@ -13,7 +13,7 @@ from edgese.budgets.judging import ERROR_RATE, Cell, judged_together
 from edgese.budgets.next_steps import Files, measure
 from edgese.budgets.observing import Against, cell_of
 from edgese.budgets.repeats import with_repeats
-from edgese.errors import ConfigError, EdgeseError, MeasurementError
+from edgese.errors import ConfigError, EdgeseError, InputError, MeasurementError
 from edgese.records.baseline import Baseline, BaselineCell, NoiseFile
 from edgese.records.budget import MAX_SLOWDOWN, RELATIVE, SOURCES, Budget, Limit
 from edgese.records.gating import GateCell, GateResult, Untrusted
@@ -26,6 +26,7 @@ class Case(NamedTuple):
     """All that a gate judges by.
 
     Attributes:
+        budget_name, noise_name, project_name: the files that decide; "" for none.
         devices: whose limits are asked about; empty is all of the budget's.
         baseline_path: as it was named; None where there is no baseline.
         baseline: None where there is none, or it could not be read.
@@ -43,6 +44,8 @@ class Case(NamedTuple):
     noise_path: Path | None = None
     notes: tuple[str, ...] = ()
     error_rate: float = ERROR_RATE
+    noise_name: str = ""
+    project_name: str = ""
 
 
 class _Asked(NamedTuple):
@@ -94,6 +97,8 @@ def decided(case: Case) -> GateResult:
         exit_code=code,
         edgese=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        noise=case.noise_name,
+        project=case.project_name,
     )
 
 
@@ -158,6 +163,12 @@ def _baseline_of(candidate: Candidate, limits: Sequence[Limit], case: Case) -> B
         resolution=candidate.resolution,
         path=case.baseline_path,
     )
+    if candidate.profile and candidate.profile.batch != cell.profile.batch:
+        raise InputError(
+            f"{candidate.name} takes {candidate.profile.batch} images at once, and "
+            f"{case.baseline_path} has it with batch {cell.profile.batch}.",
+            hint="Other inputs are another task; `edgese baseline update` begins anew.",
+        )
     if candidate.profile and candidate.plan and candidate.beside is None:
         check_comparable(cell, candidate.profile, candidate.plan, case.baseline_path)
     return cell

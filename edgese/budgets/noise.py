@@ -8,33 +8,51 @@ from typing import Final
 import msgspec
 
 from edgese import __version__, project
+from edgese.budgets.inputs import check_moment
 from edgese.budgets.regression import FEWEST_RUNS, figure_of, level, like, same_machine
-from edgese.errors import ConfigError, MeasurementError
+from edgese.errors import ConfigError, InputError, MeasurementError
 from edgese.measure.summary import OF_LAUNCH
 from edgese.records.baseline import NOISE_RUNS, Noise, NoiseFile
 from edgese.records.profile import ProfileResult
-from edgese.seals import check_seal, sealed
-from edgese.store import cache_folder, read_record, write_record
+from edgese.seals import sealed
+from edgese.store import cache_folder, read_sealed, write_record
 
 FILE: Final = "noise.json"
 REMAKE: Final = "edgese profile ARTIFACT --calibrate-noise --noise FILE"
 
 
 def place() -> Path:
-    """Where noise is kept if nobody says: beside ``edgese.toml``, else in the cache."""
+    """Where noise is kept if nobody says: beside ``edgese.toml``, else in the cache.
+
+    Raises:
+        ConfigError: there is one beside it that is somebody else's, see
+            `edgese.project.check_owner`.
+    """
     folder = project.root()
-    return (folder if folder is not None else cache_folder()) / FILE
+    if folder is None:
+        return cache_folder() / FILE
+    if (folder / FILE).exists():
+        project.check_owner(folder / FILE)
+    return folder / FILE
 
 
 def read_noise(path: Path) -> NoiseFile:
     """The noise in a file.
 
     Raises:
-        InputError: it is missing or not readable.
+        InputError: it is missing, not readable, or contradicts itself.
         StoreError: it was changed since it was written, or its schema is another.
     """
-    found = read_record(NoiseFile, path, remake=REMAKE)
-    check_seal(found, path, REMAKE)
+    found = read_sealed(NoiseFile, path, remake=REMAKE)
+    for noise in found.noises:
+        if len(noise.created) != len(noise.levels_ms):
+            raise InputError(
+                f"{path} has {len(noise.levels_ms)} runs of {noise.label} and "
+                f"{len(noise.created)} times.",
+                hint=f"Make it again: `{REMAKE}`.",
+            )
+        for moment in noise.created:
+            check_moment(moment, path)
     return found
 
 

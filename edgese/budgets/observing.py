@@ -12,12 +12,12 @@ from edgese.budgets.evidence import (
     Evidence,
     Exact,
     Predicted,
-    Proportion,
     Unknown,
     as_uncertain_as,
     growth_of,
     over_launches,
     paired,
+    proportion,
 )
 from edgese.budgets.judging import Cell, accepts
 from edgese.budgets.next_steps import Files
@@ -33,9 +33,11 @@ from edgese.budgets.regression import (
     reaches_run,
     spread,
 )
+from edgese.evaluation.pairing import outcomes
 from edgese.records.baseline import BaselineCell, Noise, NoiseFile
 from edgese.records.binary import BinaryRun
 from edgese.records.budget import RELATIVE, TIMES, Limit
+from edgese.records.evaluation import Evaluation
 from edgese.records.measurement import MeasurePlan, Profile
 from edgese.records.prediction import Prediction
 
@@ -223,8 +225,10 @@ def _relative(limit: Limit, candidate: Candidate, against: Against) -> _Found:
         return _Found(None, "", "It was not measured.", settle)
     then = base.profile
     if limit.quantity == "size_growth":
-        told = f"{profile.size_bytes} bytes, {then.size_bytes} before"
-        return _Found(growth_of(profile.size_bytes, then.size_bytes), "read", told)
+        if candidate.size_bytes is None:
+            return _Found(None, "", candidate.uncounted)
+        told = f"{candidate.size_bytes} bytes, {then.size_bytes} before"
+        return _Found(growth_of(candidate.size_bytes, then.size_bytes), "read", told)
     if limit.quantity == "memory_growth":
         return _memory_growth(candidate, profile, then, against)
     return _slowdown(candidate, profile, candidate.plan, base, against)
@@ -304,15 +308,10 @@ def _memory(candidate: Candidate, against: Against) -> _Found:
 
 
 def _size(candidate: Candidate) -> _Found:
-    known = candidate.profile or candidate.emulation
-    if known is None:
-        return _Found(
-            None,
-            "",
-            "The file's size is not in the result; give its profile.",
-            next_steps.measure_candidate(candidate),
-        )
-    return _Found(Exact(value=known.size_bytes), "read", f"{known.size_bytes} bytes in the file")
+    if candidate.size_bytes is None:
+        return _Found(None, "", candidate.uncounted, next_steps.measure_candidate(candidate))
+    told = f"{candidate.size_bytes} bytes in the file"
+    return _Found(Exact(value=candidate.size_bytes), "read", told)
 
 
 def _macs(candidate: Candidate) -> _Found:
@@ -359,11 +358,7 @@ def _partitions(candidate: Candidate) -> _Found:
             return _Found(None, "", reason, next_steps.inspect(candidate))
         told = f"{candidate.delegate.title}, {candidate.delegate.basis}"
         return _Found(Exact(value=candidate.delegate.partitions), "read", told)
-    if candidate.operators is not None:
-        return _Found(
-            Exact(value=candidate.operators.partitions), "read", candidate.operators.delegate
-        )
-    return _Found(None, "", _NOT_INSPECTED, next_steps.inspect(candidate))
+    return _Found(None, "", candidate.uncounted, next_steps.inspect(candidate))
 
 
 def _cpu_operators(candidate: Candidate) -> _Found:
@@ -374,48 +369,52 @@ def _cpu_operators(candidate: Candidate) -> _Found:
             return _Found(None, "", reason, next_steps.inspect(candidate))
         told = f"{report.title}, {report.basis}"
         return _Found(Exact(value=report.operators - report.taken), "read", told)
-    if candidate.estimate is not None:
+    if candidate.estimate is not None and not candidate.uncounted:
         return _Found(
             Exact(value=candidate.estimate.cpu_operators), "read", candidate.estimate.compiler
         )
-    if candidate.operators is not None:
-        outside = sum(one.count for one in candidate.operators.outside)
-        return _Found(Exact(value=outside), "read", candidate.operators.delegate)
-    return _Found(None, "", _NOT_INSPECTED, next_steps.inspect(candidate))
+    return _Found(None, "", candidate.uncounted, next_steps.inspect(candidate))
 
 
 def _accuracy(candidate: Candidate) -> _Found:
     one = candidate.evaluation
     if one is None:
-        reason = "It was not evaluated, or that file was not given."
+        reason = candidate.no_evaluation or _NOT_EVALUATED
         return _Found(None, "", reason, next_steps.evaluate(candidate))
-    evidence = Proportion(count=one.top1.count, of=one.top1.of)
-    told = f"{one.pictures} pictures of {one.data.source}"
+    answers = outcomes(one)
+    evidence = proportion(answers.count(True), answers.count(None), len(answers))
+    told = f"{len(answers)} images of {one.data.source}{_unread(one)}"
     return _Found(evidence, "evaluated", told, next_steps.evaluate(candidate, _MORE))
 
 
 def _accuracy_drop(candidate: Candidate) -> _Found:
     one, reference = candidate.evaluation, candidate.reference
     if one is None:
-        reason = "It was not evaluated, or that file was not given."
+        reason = candidate.no_evaluation or _NOT_EVALUATED
         return _Found(None, "", reason, next_steps.evaluate(candidate))
-    again = next_steps.evaluate_reference(candidate, one.data.source)
     if reference is None:
-        reason = "The fp32 reference was not evaluated on these pictures, or its file not given."
-        return _Found(None, "", reason, again)
-    evidence = paired(reference, one)
-    if evidence is None:
-        return _Found(None, "", "The two evaluations have no picture in common.", again)
-    told = f"beside {reference.subject} on {evidence.count} pictures"
-    return _Found(evidence, "evaluated", told, next_steps.evaluate(candidate, _MORE))
+        again = next_steps.evaluate_reference(candidate, one.data.source)
+        return _Found(None, "", candidate.no_reference, again)
+    told = f"compared with {reference.subject} on {len(outcomes(one))} images"
+    told += _unread(one, reference)
+    settle = next_steps.evaluate(candidate, _MORE)
+    return _Found(paired(reference, one), "evaluated", told, settle)
 
 
+def _unread(*evaluations: Evaluation) -> str:
+    """Say that images are missing, and what follows; "" where none is."""
+    left = {image.file for one in evaluations for image in one.unreadable}
+    if not left:
+        return ""
+    return (
+        f"; {len(left)} of {evaluations[0].data.listed} could not be read, such as {min(left)}, "
+        "and are counted both as right and as wrong: replace them or take them out of the list"
+    )
+
+
+_NOT_EVALUATED: Final = "It was not evaluated, or that file was not given."
 # What an interval is too wide for, more of the same makes narrower.
-_MORE: Final = "FOLDER_OF_MORE_PICTURES"
-_NOT_INSPECTED: Final = (
-    "Nobody has looked: give the artifact itself beside its profile, or the file that "
-    "`edgese inspect` prints."
-)
+_MORE: Final = "FOLDER_OF_MORE_IMAGES"
 _OTHERS: Final[dict[str, Callable[[Candidate], _Found]]] = {
     "size_bytes": _size,
     "macs": _macs,

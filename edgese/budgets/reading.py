@@ -22,7 +22,7 @@ def read_budget(path: Path | None) -> Budget:
                 "No budget was named, and no edgese.toml here or above has a [[budget]] table.",
                 hint="Give --budget FILE, a TOML file such as: [[budget]] latency_p50_ms = 12.0",
             )
-        found, source = Budget(budget=tables), f"{project.root()}/{project.FILE}"
+        found, source = Budget(budget=tables), project.place()
     else:
         text = content(path, "budget", TOML_BYTES, hint="Name a TOML file with [[budget]] tables.")
         found, source = Budget.from_toml(text, path), str(path)
@@ -31,6 +31,11 @@ def read_budget(path: Path | None) -> Budget:
     for table in found.tables:
         _check_names(table.device, table.target, source)
     return found
+
+
+def budget_place(path: Path | None) -> str:
+    """The path of the budget's file: the one that was named, or the project's."""
+    return str(path) if path is not None else project.place()
 
 
 def _check_names(device: str, target: str, source: str) -> None:

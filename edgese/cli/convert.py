@@ -248,12 +248,20 @@ def _say_how_it_ended(outcomes: "Sequence[ConversionOutcome]") -> None:
     for note in dict.fromkeys(note for outcome in outcomes for note in outcome.notes):
         ui.note(note)
     for outcome in outcomes:
-        if outcome.collapse:
-            ui.note(f"{outcome.target}: COLLAPSED: {outcome.collapse}. Do not ship it.")
-        if outcome.error:
-            ui.note(f"{outcome.target}: {outcome.error}")
-            if outcome.hint:
-                ui.note(f"  {outcome.hint}")
+        _show_notes(outcome)
+
+
+def _show_notes(outcome: "ConversionOutcome") -> None:
+    from edgese.cli import ui
+
+    if outcome.note:
+        ui.note(f"{outcome.target}: {outcome.note}")
+    if outcome.collapse:
+        ui.note(f"{outcome.target}: COLLAPSED: {outcome.collapse}. Do not ship it.")
+    if outcome.error:
+        ui.note(f"{outcome.target}: {outcome.error}")
+        if outcome.hint:
+            ui.note(f"  {outcome.hint}")
 
 
 def _parity_cells(parity: "Parity | None", *, integer: bool) -> tuple[str, ...]:

@@ -20,6 +20,9 @@ EXAMPLE: Final = (
     "Example: edgese evaluate edgese-out/efficientnet_lite0-fp32.tflite --data pictures"
 )
 
+# Images that are named where many could not be read.
+_NAMED: Final = 5
+
 
 def evaluate(
     subjects: Annotated[
@@ -159,7 +162,9 @@ def show_evaluations(
                 evaluation.subject,
                 evaluation.target,
                 evaluation.recipe,
-                str(evaluation.pictures),
+                str(evaluation.pictures)
+                if evaluation.pictures == evaluation.data.listed
+                else f"{evaluation.pictures} of {evaluation.data.listed}",
                 *_proportion(evaluation.top1),
                 *_proportion(evaluation.top5),
                 f"{evaluation.seconds:.0f} s",
@@ -187,14 +192,35 @@ def show_evaluations(
         ui.note(f"{target}: executed by {by}.")
     if evaluations[0].data.labelled_by == "order":
         ui.note("The folders' names are no classes of the model; they were taken in sorted order.")
+    _show_missing(evaluations)
+
+
+def _show_missing(evaluations: "Sequence[Evaluation]") -> None:
+    """Images that could not be read, and what else the accuracies are not about."""
+    from edgese.cli import ui
+
     unreadable = {
         picture.file: picture for evaluation in evaluations for picture in evaluation.unreadable
     }
     if unreadable:
-        noun = "picture" if len(unreadable) == 1 else "pictures"
-        ui.note(f"{len(unreadable)} {noun} could not be read, and had to be left out:")
-        for picture in unreadable.values():
+        listed = evaluations[0].data.listed
+        ui.note(f"{len(unreadable)} of {listed} images could not be read, and count as wrong:")
+        for picture in list(unreadable.values())[:_NAMED]:
             ui.note(f"  {picture.reason}")
+        if len(unreadable) > _NAMED:
+            ui.note(f"  and {len(unreadable) - _NAMED} more; --json names all")
+        for one in evaluations:
+            if one.unreadable:
+                best = (one.top1.count + len(one.unreadable)) / one.top1.of
+                ui.note(
+                    f"  {one.subject}: top-1 is {ui.percent(one.top1.share, 2)} so, and would be "
+                    f"{ui.percent(best, 2)} if all of them were right."
+                )
+    first = evaluations[0].data
+    if first.repeated:
+        ui.note(f"{first.repeated} of the images are copies of others, file for file.")
+    if first.classes_without:
+        ui.note(f"Of {first.classes_without} of the model's classes there is no image.")
 
 
 def _proportion(proportion: "Proportion | None") -> tuple[str, str]:

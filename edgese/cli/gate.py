@@ -191,6 +191,8 @@ def show_gate(result: "GateResult") -> None:
             ],
             left=4,
         )
+    for what, path in result.deciding.items():
+        ui.note(f"{what}: {path}")
     for cell in result.cells:
         if cell.judged.verdict != "meets":
             ui.note(

@@ -159,15 +159,17 @@ def select(
     Exit code 0: one was chosen; 1: every one misses the budget; 6: something that the budget asks
     for could not be found out of any.
     """
+    from edgese.budgets.reading import budget_place
     from edgese.cli import ui
     from edgese.report import results_page
+    from edgese.seals import sealed
     from edgese.selection.work import EMBEDDED, Order
     from edgese.store import writable_file, write_record, write_text
 
     for file in (out, html):
         if file is not None:
             writable_file(file)
-    where = str(budget or "")
+    where = budget_place(budget)
     if from_results:
         result = _from_results(from_results, device, rank, latency_target, exponent, budget)
     else:
@@ -216,7 +218,7 @@ def select(
                 say=lambda stage, fraction: show("select", stage, fraction),
             )
     if out is not None:
-        write_record(result, out)
+        write_record(sealed(result), out)
     if html is not None:
         write_text(results_page([result]), html)
     if json:
@@ -327,14 +329,16 @@ def _from_results(
     exponent: float,
     budget: Path | None,
 ) -> "SelectionResult":
+    from edgese.budgets.inputs import checked
+    from edgese.budgets.reading import budget_place
     from edgese.results import read_result
     from edgese.selection.deciding import decide
     from edgese.selection.outcome import result_of
     from edgese.selection.results import known_of
 
-    known, found = known_of([read_result(file) for file in files], device)
+    known, found = known_of([checked(read_result(file), file) for file in files], device)
     aim = _aim(budget, found, rank, latency_target, exponent)
-    return result_of(decide(known, aim), aim, device=found, budget=str(budget or ""))
+    return result_of(decide(known, aim), aim, device=found, budget=budget_place(budget))
 
 
 def show_selection(result: "SelectionResult") -> None:
@@ -378,6 +382,8 @@ def show_selection(result: "SelectionResult") -> None:
     )
     for note in result.notes:
         ui.note(note)
+    if result.budget:
+        ui.note(f"budget: {result.budget}")
     if decision.chosen:
         chosen = next(one for one in decision.standings if one.label == decision.chosen)
         ui.echo(f"Chosen: {decision.chosen}" + (f" ({chosen.artifact})" if chosen.artifact else ""))

@@ -26,7 +26,7 @@ from edgese.conversion.plan import TargetPlan, expanded, planned
 from edgese.conversion.run import Order, Report, converted, workplace
 from edgese.conversion.stored import StoredProgram, find_stored
 from edgese.conversion.subject import Subject, find_subject, from_program
-from edgese.errors import ConfigError, MissingDependency, OutputError, StoreError
+from edgese.errors import ConfigError, InputError, MissingDependency, OutputError, StoreError
 from edgese.quantization.pictures import calibration_set
 from edgese.records.artifact import ConversionOutcome, Manifest, TargetOptions
 from edgese.records.model import ModelSpec, Preprocessing
@@ -270,7 +270,8 @@ def _order(
 
 
 def _rows(order: Order, plans: Sequence[TargetPlan]) -> Iterator[ConversionOutcome]:
-    cached = tuple(_from_cache(order, plans))
+    notes: dict[str, str] = {}
+    cached = tuple(_from_cache(order, plans, notes))
     yield from cached
     left = _without(plans, cached)
     lacking = tuple(_lacking(left))
@@ -283,12 +284,13 @@ def _rows(order: Order, plans: Sequence[TargetPlan]) -> Iterator[ConversionOutco
         return
     with workplace(order, left) as folder, store.writing(folder):
         # Whoever worked here before may have made some of them.
-        cached = tuple(_from_cache(order, left))
+        cached = tuple(_from_cache(order, left, notes))
         yield from cached
         left = _without(left, cached)
         if left:
             with closing(converted(order, left, folder)) as rows:
-                yield from rows
+                for row in rows:
+                    yield msgspec.structs.replace(row, note=notes.get(row.target, ""))
 
 
 def _without(
@@ -298,21 +300,36 @@ def _without(
     return tuple(plan for plan in plans if plan.facts.name not in done)
 
 
-def _from_cache(order: Order, plans: Sequence[TargetPlan]) -> Iterator[ConversionOutcome]:
+def _from_cache(
+    order: Order, plans: Sequence[TargetPlan], notes: dict[str, str]
+) -> Iterator[ConversionOutcome]:
+    """The artifacts that the cache has.
+
+    Args:
+        notes: is given why an entry was not taken, by target.
+    """
     if order.root is None:
         return
     for plan in plans:
         started = time.monotonic()
         key = order.artifact_keys.get(plan.facts.name)
-        found = cache.find_artifact(order.root, key) if key else None
-        if key is None or found is None:
+        if key is None:
             continue
-        artifact, manifest = _with_source(order, found)
         try:
+            found = cache.find_artifact(order.root, key)
+            if found is None:
+                continue
+            artifact, manifest = _with_source(order, found)
+            _check_planned(order, plan, manifest)
             final = publish(artifact, manifest, order.out)
-        except (StoreError, FileNotFoundError):
-            # Damaged, or pruned just now: made again.
+        except FileNotFoundError:
+            # Pruned just now.
+            continue
+        except (InputError, StoreError) as error:
             cache.discard_artifact(order.root, key)
+            notes[plan.facts.name] = (
+                f"The cache's entry was not what was kept, so it was made again: {error.message}"
+            )
             continue
         except OutputError as error:
             # The folder took the probe; another artifact may be small enough.
@@ -320,6 +337,33 @@ def _from_cache(order: Order, plans: Sequence[TargetPlan]) -> Iterator[Conversio
             continue
         order.report(plan.facts.name, "cached", 1.0)
         yield outcome.made(plan, "cached", final, manifest, seconds=time.monotonic() - started)
+
+
+def _check_planned(order: Order, plan: TargetPlan, manifest: Manifest) -> None:
+    """Raises where a cached manifest is of something else than what was asked for.
+
+    Raises:
+        StoreError: as said.
+    """
+    pairs: dict[str, tuple[object, object]] = {
+        "artifact": (manifest.artifact, plan.artifact),
+        "target": (manifest.target, plan.facts.name),
+        "delegate": (manifest.delegate, plan.delegate),
+        "recipe": (manifest.recipe, plan.recipe),
+        "options": (manifest.options, plan.options),
+        "model": (manifest.model, order.subject.card),
+        "spec": (manifest.spec, order.subject.spec),
+    }
+    if order.subject.weights is not None:
+        asked = order.subject.weights
+        found = manifest.weights
+        pairs["weights"] = ((found.sha256, found.trained), (asked.sha256, asked.trained))
+    if other := [what for what, (told, asked_for) in pairs.items() if told != asked_for]:
+        raise StoreError(
+            f"The cached manifest of {manifest.artifact} has another {other[0]} than was asked "
+            "for.",
+            hint="It is made again.",
+        )
 
 
 def _with_source(order: Order, found: tuple[Path, Manifest]) -> tuple[Path, Manifest]:

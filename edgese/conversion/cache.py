@@ -2,14 +2,16 @@
 
 The place is ``$EDGESE_CACHE_DIR``, or the user's cache folder::
 
-    artifacts/<key>/<artifact> and manifest.json
-    programs/<key>/exported.program, reference.npz and program.json
+    artifacts/<key>/<artifact>, manifest.json and bound
+    programs/<key>/exported.program, reference.npz, program.json and bound
     work/<key>/         a conversion that runs now, and its lock
 
-What is served has the hash that its record says, and an entry that has not is removed and made
-again. That finds damage, and not who wrote an entry: reading one executes nothing in any case.
+An entry's last file, ``bound``, has a hash over its key and its record, whose own hashes are those
+of the files. An entry that fails is removed and made again. That finds damage, and not who wrote an
+entry: reading one executes nothing in any case.
 """
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,11 +25,13 @@ from edgese.errors import ConfigError, InputError, OutputError, StoreError
 from edgese.records.artifact import Manifest
 from edgese.records.cache import CacheEntry
 from edgese.records.job import ProgramRecord
+from edgese.seals import sealed
 
 PROGRAM: Final = "exported.program"
 REFERENCE: Final = "reference.npz"
 _MANIFEST: Final = "manifest.json"
 _PROGRAM_RECORD: Final = "program.json"
+_BOUND: Final = "bound"
 _DAY_S: Final = 86400
 _KINDS: Final[tuple[Literal["artifact", "program"], ...]] = ("artifact", "program")
 
@@ -101,23 +105,28 @@ def _if_unused(root: Path, key: str, action: Callable[[], None]) -> bool:
 
 
 def find_artifact(root: Path, key: str) -> tuple[Path, Manifest] | None:
-    """The artifact of a key and its manifest; its contents are still to be checked."""
+    """The artifact of a key and its manifest; None where there is no such entry.
+
+    Raises:
+        InputError, StoreError: an entry is not what was kept: it was changed, or cut.
+    """
     entry = _entry(root, "artifact", key)
-    if not (entry / _MANIFEST).is_file():
+    if not entry.is_dir():
         return None
-    try:
-        manifest = store.read_record(Manifest, entry / _MANIFEST, remake="edgese convert")
-    except (InputError, StoreError):
-        # Truncated, or of another schema: not a hit.
-        return None
+    manifest = store.read_sealed(Manifest, entry / _MANIFEST, remake="edgese convert")
+    _check_bound(entry, key, _MANIFEST)
+    artifact = entry / manifest.artifact
+    if artifact.parent != entry or not artifact.exists():
+        raise StoreError(f"{entry} has no {manifest.artifact}.", hint="Convert it again.")
     _mark_used(entry / _MANIFEST)
-    return entry / manifest.artifact, manifest
+    return artifact, manifest
 
 
 def keep_artifact(root: Path, key: str, artifact: Path, manifest: Manifest) -> Path:
     """Moves an artifact, alone in its folder, into the cache; returns its new place."""
     with store.writing(root):
-        (artifact.parent / _MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        (artifact.parent / _MANIFEST).write_text(sealed(manifest).to_json(), encoding="utf-8")
+        _bind(artifact.parent, key, _MANIFEST)
         return _keep(root, "artifact", key, artifact.parent) / artifact.name
 
 
@@ -128,6 +137,7 @@ def find_program(root: Path, key: str) -> tuple[Path, ProgramRecord] | None:
         return None
     try:
         record = store.read_record(ProgramRecord, entry / _PROGRAM_RECORD, remake="edgese convert")
+        _check_bound(entry, key, _PROGRAM_RECORD)
         sound = (
             store.sha256_of(entry / PROGRAM) == record.program_sha256
             and store.sha256_of(entry / REFERENCE) == record.reference_sha256
@@ -142,7 +152,33 @@ def keep_program(root: Path, key: str, folder: Path, record: ProgramRecord) -> N
     """Moves a folder with an exported program into the cache."""
     with store.writing(root):
         (folder / _PROGRAM_RECORD).write_text(record.to_json(), encoding="utf-8")
+        _bind(folder, key, _PROGRAM_RECORD)
         _keep(root, "program", key, folder)
+
+
+def _bind(folder: Path, key: str, record: str) -> None:
+    """Writes down that a record is of a key, so that an entry that was changed or moved shows."""
+    (folder / _BOUND).write_text(_bound(folder, key, record), encoding="ascii")
+
+
+def _check_bound(entry: Path, key: str, record: str) -> None:
+    """Raises where an entry's record is not the one that was kept under its key.
+
+    Raises:
+        StoreError: as said.
+    """
+    try:
+        whole = (entry / _BOUND).read_text(encoding="ascii") == _bound(entry, key, record)
+    except (OSError, UnicodeDecodeError):
+        whole = False
+    if not whole:
+        raise StoreError(f"{entry / record} is not what was kept there.", hint="It is made again.")
+
+
+def _bound(folder: Path, key: str, record: str) -> str:
+    digest = hashlib.sha256(f"{key}\0".encode())
+    digest.update((folder / record).read_bytes())
+    return digest.hexdigest()
 
 
 def _mark_used(record: Path) -> None:

@@ -11,6 +11,7 @@ from edgese.conversion.subject import Subject
 from edgese.errors import StoreError
 from edgese.records.artifact import Manifest
 from edgese.records.job import ProgramRecord, Succeeded
+from edgese.seals import sealed
 
 
 def manifest_of(
@@ -50,11 +51,12 @@ def publish(artifact: Path, manifest: Manifest, out: Path) -> Path:
     """
     final = out / manifest.artifact
     described = store.manifest_path(final)
-    text = manifest.to_json() + "\n"
+    text = sealed(manifest).to_json() + "\n"
     with store.staging(final, described) as (new_artifact, new_manifest):
         if not _is_there(final, described, text, manifest.sha256):
             store.copy(artifact, new_artifact)
-            if store.sha256_of(new_artifact) != manifest.sha256:
+            found = (store.sha256_of(new_artifact), store.size_of(new_artifact))
+            if found != (manifest.sha256, manifest.size_bytes):
                 raise StoreError(
                     f"{artifact} is not what its manifest describes.", hint="Convert it again."
                 )

@@ -1,5 +1,6 @@
 """What is to be converted, whether a spec describes it or it is a user's own module."""
 
+import hashlib
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -242,7 +243,7 @@ def from_module(
         )
     card = _card(name or type(module).__name__, outputs, preprocessing, labels)
     source = f"{type(module).__module__}.{type(module).__qualname__}"
-    info = WeightsInfo(source=source, sha256="", naming="module", trained=True)
+    info = WeightsInfo(source=source, sha256=_hash_of_state(network), naming="module", trained=True)
     return Subject(
         card=card,
         spec=None,
@@ -287,6 +288,20 @@ def _as_computed(module: "nn.Module") -> "nn.Module":
                 tensor.data = tensor.data.float()
             tensor.data = tensor.data.contiguous()
     return network
+
+
+def _hash_of_state(module: "nn.Module") -> str:
+    """A hash of a module's parameters and buffers, which tells its weights from others."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        if isinstance(value, torch.Tensor) and value.layout == torch.strided:
+            digest.update(f"{name}\0{value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        else:
+            digest.update(f"{name}\0{value!r}\n".encode())
+    return digest.hexdigest()
 
 
 def from_program(stored: StoredProgram) -> Subject:

@@ -132,13 +132,22 @@ def _class_folders(source: Path, names: ClassNames) -> DataSet:
             hint=f"{hint}Name each folder after its class, or by its number from 0 to "
             f"{names.classes - 1}, or have one for each of the {names.classes} classes.",
         )
+    below = {folder: tuple(_pictures_below(source / folder)) for folder in folders}
+    if not any(below.values()):
+        raise _no_picture(source)
+    # An accuracy without a class that is hard would be too high, as without its images.
+    if empty := [folder for folder in folders if not below[folder]]:
+        raise InputError(
+            f"{len(empty)} of the {len(folders)} class folders in {source} have no image: "
+            f"{', '.join(empty[:5])}{' ...' if len(empty) > 5 else ''}.",
+            hint=f"Put images into them (files ending in {', '.join(SUFFIXES)}), or remove the "
+            "folders.",
+        )
     pictures = tuple(
         Picture(file=f"{folder}/{file}", label=known[folder])
         for folder in folders
-        for file in _pictures_below(source / folder)
+        for file in below[folder]
     )
-    if not pictures:
-        raise _no_picture(source)
     return DataSet(source=str(source), root=str(source), pictures=pictures, labelled_by=by)
 
 

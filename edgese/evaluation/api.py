@@ -1,5 +1,6 @@
 """``edgese evaluate``, as functions."""
 
+import hashlib
 import platform
 import time
 from collections.abc import Generator, Sequence
@@ -8,7 +9,9 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 from edgese import __version__
 from edgese.data.classes import ClassNames
@@ -20,10 +23,11 @@ from edgese.evaluation.pipeline import ahead
 from edgese.evaluation.scoring import TOP, likeliest, top1, top5
 from edgese.evaluation.subjects import Subject, find_subject
 from edgese.machine import cores
+from edgese.models.registry import architecture
 from edgese.protocols import Predictor, Progress
 from edgese.records.artifact import ModelCard
 from edgese.records.evaluation import Evaluation, EvaluationData, Prediction, Score, Unreadable
-from edgese.records.model import Preprocessing
+from edgese.records.model import ModelSpec, Preprocessing
 from edgese.records.pictures import DataSet, Picture
 
 if TYPE_CHECKING:
@@ -58,7 +62,8 @@ def evaluate(
         threads: that the runtime computes with; all cores by default.
         batch: pictures that are handed over at once. A runtime may take them one by one.
         limit: at most so many pictures, evenly spread over the list.
-        strict: a picture that cannot be read is an error; otherwise it is named in the result.
+        strict: an image that cannot be read is an error; otherwise it counts as wrong, and is named
+            in the result.
         logits: is given each picture's logits by its file; `agreement` takes them.
 
     Raises:
@@ -92,14 +97,16 @@ def evaluate(
     with closing(prepared):
         while group := list(islice(prepared, batch)):
             readable = []
-            for picture, values in group:
-                if not isinstance(values, InputError):
-                    readable.append((picture, values))
+            for one in group:
+                if not isinstance(one.values, InputError):
+                    readable.append((one.picture, one.values, one.sha256))
                 elif strict:
-                    raise values
+                    raise one.values
                 else:
                     unreadable.append(
-                        Unreadable(file=recorded(picture.file), reason=recorded(values.message))
+                        Unreadable(
+                            file=recorded(one.picture.file), reason=recorded(one.values.message)
+                        )
                     )
             if readable:
                 predictions += _predictions(predictor, readable, found, logits)
@@ -127,10 +134,12 @@ def evaluate(
             labelled_by=listed.labelled_by,
             listed=len(listed.pictures),
             sha256=listed.sha256(),
+            repeated=len(predictions) - len({one.sha256 for one in predictions}),
+            classes_without=found.card.classes - len({one.label for one in listed.pictures}),
         ),
         pictures=len(predictions),
-        top1=top1(predictions),
-        top5=top5(predictions, found.card.classes),
+        top1=top1(predictions, len(unreadable)),
+        top5=top5(predictions, found.card.classes, len(unreadable)),
         predictions=tuple(predictions),
         unreadable=tuple(unreadable),
         seconds=round(time.perf_counter() - start, 3),
@@ -139,6 +148,7 @@ def evaluate(
         edgese=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         by=found.by,
+        architecture=_architecture(found.spec),
     )
 
 
@@ -164,22 +174,43 @@ def classify(
     )
 
 
+class _Prepared(NamedTuple):
+    """An image with its values or with what is wrong with it, and the hash of its file."""
+
+    picture: Picture
+    values: "NDArray[np.float32] | InputError"
+    sha256: str
+
+
 def _prepared(
     data: DataSet, preprocessing: Preprocessing, *, workers: int, waiting: int
-) -> Generator[tuple[Picture, "NDArray[np.float32] | InputError"]]:
-    """Each picture in order, with its values or with what is wrong with it."""
+) -> Generator[_Prepared]:
+    """Each image in order."""
 
-    def prepare(picture: Picture) -> tuple[Picture, "NDArray[np.float32] | InputError"]:
+    def prepare(picture: Picture) -> _Prepared:
+        path = Path(data.root, picture.file)
+        content = _content(path)
+        sha256 = hashlib.sha256(content).hexdigest() if content is not None else ""
         try:
-            return picture, _values(Path(data.root, picture.file), preprocessing)
+            return _Prepared(picture, _values(path, content, preprocessing), sha256)
         except InputError as error:
-            return picture, error
+            return _Prepared(picture, error, sha256)
 
     return ahead(prepare, data.pictures, workers=workers, waiting=waiting)
 
 
-def _values(path: Path, preprocessing: Preprocessing) -> "NDArray[np.float32]":
-    image = read_picture(path)
+def _content(path: Path) -> bytes | None:
+    """The bytes of a file; None where `read_picture` says what is wrong with it."""
+    try:
+        return path.read_bytes() if path.is_file() else None
+    except OSError:
+        return None
+
+
+def _values(
+    path: Path, content: bytes | None, preprocessing: Preprocessing
+) -> "NDArray[np.float32]":
+    image = read_picture(path, content)
     try:
         with stage(f"prepare the image {path}"):
             return preprocess(image, preprocessing)
@@ -187,15 +218,22 @@ def _values(path: Path, preprocessing: Preprocessing) -> "NDArray[np.float32]":
         raise InputError(f"{path}: {error.message}", hint=error.hint) from error
 
 
+def _architecture(spec: ModelSpec | None) -> str:
+    """What tells networks with the same weights apart, such as an activation."""
+    if spec is None:
+        return ""
+    return hashlib.sha256(msgspec.json.encode(architecture(spec))).hexdigest()
+
+
 def _predictions(
     predictor: Predictor,
-    pictures: Sequence[tuple[Picture, "NDArray[np.float32]"]],
+    pictures: Sequence[tuple[Picture, "NDArray[np.float32]", str]],
     subject: Subject,
     kept: "dict[str, NDArray[np.float32]] | None",
 ) -> list[Prediction]:
     import numpy as np
 
-    logits = predictor(np.stack([values for _, values in pictures]))
+    logits = predictor(np.stack([values for _, values, _ in pictures]))
     expected = (len(pictures), subject.card.classes)
     if logits.shape != expected:
         raise InputError(
@@ -214,7 +252,7 @@ def _predictions(
     if kept is not None:
         kept.update(
             (recorded(picture.file), row)
-            for (picture, _), row in zip(pictures, logits, strict=True)
+            for (picture, _, _), row in zip(pictures, logits, strict=True)
         )
     rows = likeliest(logits)
     return [
@@ -223,8 +261,9 @@ def _predictions(
             label=picture.label,
             classes=classes,
             probabilities=probabilities,
+            sha256=sha256,
         )
-        for (picture, _), (classes, probabilities) in zip(pictures, rows, strict=True)
+        for (picture, _, sha256), (classes, probabilities) in zip(pictures, rows, strict=True)
     ]
 
 

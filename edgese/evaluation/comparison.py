@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from edgese.errors import InputError
+from edgese.evaluation.pairing import asked_of
 from edgese.records.evaluation import Agreement, Evaluation
 from edgese.statistics import mcnemar
 
@@ -28,15 +29,17 @@ def agreement(
     Raises:
         InputError: they are of different pictures or labels, or share no readable one.
     """
-    if first.data.sha256 != second.data.sha256:
+    others = {prediction.file: prediction for prediction in second.predictions}
+    pairs = [(p, others[p.file]) for p in first.predictions if p.file in others]
+    changed = [a.file for a, b in pairs if a.sha256 != b.sha256]
+    if first.data.sha256 != second.data.sha256 or changed:
+        what = f"{changed[0]} has other contents" if changed else "their files or labels differ"
         raise InputError(
             f"{first.subject} was evaluated on {first.data.source} ({first.data.listed} pictures) "
             f"and {second.subject} on {second.data.source} ({second.data.listed} pictures), and "
-            "their files or labels differ.",
+            f"{what}.",
             hint="Evaluate both on the same data, with the same split and limit.",
         )
-    others = {prediction.file: prediction for prediction in second.predictions}
-    pairs = [(p, others[p.file]) for p in first.predictions if p.file in others]
     if not pairs:
         raise InputError(
             f"{first.subject} and {second.subject} have no readable picture in common.",
@@ -56,6 +59,7 @@ def agreement(
         top1_difference=(only_second - only_first) / len(pairs),
         p_value=mcnemar(only_first, only_second),
         kl=_divergence([a.file for a, _ in pairs], logits) if logits else None,
+        left_out=len(asked_of(first) | asked_of(second)) - len(pairs),
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from edgese.records.evaluation import Prediction, Proportion
+from edgese.records.interval import Interval
 from edgese.statistics import wilson
 
 if TYPE_CHECKING:
@@ -35,14 +36,20 @@ def likeliest(
     )
 
 
-def top1(predictions: Sequence[Prediction]) -> Proportion:
-    """The share of pictures whose likeliest class is the true one."""
-    return _proportion([p.classes[0] == p.label for p in predictions])
+def top1(predictions: Sequence[Prediction], unread: int = 0) -> Proportion:
+    """Return the share of images whose likeliest class is the true one.
+
+    Args:
+        unread: images that were asked for and could not be read.
+    """
+    return _proportion([p.classes[0] == p.label for p in predictions], unread)
 
 
-def top5(predictions: Sequence[Prediction], classes: int) -> Proportion | None:
+def top5(predictions: Sequence[Prediction], classes: int, unread: int = 0) -> Proportion | None:
     """The share whose true class is among the five likeliest; None where that is true of any."""
-    return None if classes <= TOP else _proportion([p.label in p.classes for p in predictions])
+    if classes <= TOP:
+        return None
+    return _proportion([p.label in p.classes for p in predictions], unread)
 
 
 def mean_kl(found: "NDArray[np.float32]", reference: "NDArray[np.float32]") -> float:
@@ -66,6 +73,13 @@ def _log_softmax(logits: "NDArray[np.float32]") -> "NDArray[np.float64]":
     return result
 
 
-def _proportion(right: Sequence[bool]) -> Proportion:
-    count, n = sum(right), len(right)
-    return Proportion(count=count, of=n, share=count / n, interval=wilson(count, n))
+def _proportion(right: Sequence[bool], unread: int) -> Proportion:
+    """Unread images count as wrong; the interval reaches to where all of them would be right."""
+    count, n = sum(right), len(right) + unread
+    low, high = wilson(count, n), wilson(count + unread, n)
+    return Proportion(
+        count=count,
+        of=n,
+        share=count / n,
+        interval=Interval(low=low.low, high=high.high, confidence=low.confidence),
+    )

@@ -10,6 +10,7 @@ from edgese.data.labels import labels_of
 from edgese.errors import ConfigError, stage
 from edgese.protocols import Predictor
 from edgese.records.artifact import ModelCard, WeightsInfo
+from edgese.records.model import ModelSpec
 from edgese.store import manifest_path, read_manifest
 from edgese.targets.batches import dealt
 
@@ -29,6 +30,7 @@ class Subject:
         packages: distributions whose versions say what executes it.
         load: makes it ready to compute with a number of threads.
         by: what executes it in the runtime's place; "" where the runtime itself does.
+        spec: of its layers; None for a user's own module.
 
     Raises:
         ConfigError: its weights are random, or it has no classifier.
@@ -44,6 +46,7 @@ class Subject:
     delegate: str = ""
     artifact_sha256: str = ""
     by: str = ""
+    spec: ModelSpec | None = None
 
     def __post_init__(self) -> None:
         if not self.weights.trained:
@@ -134,6 +137,7 @@ def _artifact(path: Path) -> Subject:
         delegate=manifest.delegate,
         artifact_sha256=manifest.sha256,
         by=by,
+        spec=manifest.spec,
     )
 
 
@@ -170,4 +174,5 @@ def _model(
         weights=info,
         packages=("torch",),
         load=lambda threads: pytorch_predictor(network, threads),
+        spec=spec,
     )

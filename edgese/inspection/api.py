@@ -15,6 +15,7 @@ from edgese.protocols import Progress
 from edgese.records.artifact import Manifest, OperatorReport
 from edgese.records.inspection import DelegateReport, Inspection, NotAsked
 from edgese.records.target import DelegateFacts, TargetFacts
+from edgese.seals import sealed
 from edgese.store import read_manifest
 from edgese.targets import target_module
 from edgese.targets.requests import check_runtime
@@ -101,7 +102,7 @@ def inspect(
             skipped.append(NotAsked(delegate=name, reason=error.message, remedy=error.hint))
     tell("done", 1.0)
     pixels = manifest.model.preprocessing
-    return Inspection(
+    made = Inspection(
         label=str(artifact),
         sha256=manifest.sha256,
         target=manifest.target,
@@ -115,6 +116,7 @@ def inspect(
         edgese=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+    return sealed(made)
 
 
 class _Source:

@@ -5,13 +5,14 @@ import json
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from edgese.errors import DeviceError
 from edgese.records.artifact import Manifest
 from edgese.records.base import Record
+from edgese.records.bounds import Celsius, Count, Megahertz, Nanoseconds, NotNegative
 from edgese.records.measurement import Job, MeasurePlan, Outcome, Push
 from edgese.store import read_manifest
 
@@ -36,24 +37,24 @@ class Subject(Record, frozen=True):
 class RunBlock(Record, frozen=True):
     """The samples of one block as the runner tells them."""
 
-    start_ns: int
-    samples_ns: tuple[int, ...]
-    frequency_mhz: float | None
-    temperature_c: float | None = None
+    start_ns: Count
+    samples_ns: Annotated[tuple[Nanoseconds, ...], msgspec.Meta(min_length=1)]
+    frequency_mhz: Megahertz | None
+    temperature_c: Celsius | None = None
 
 
 class RunLaunch(Record, frozen=True):
     """What the runner tells of one process that measured to its end."""
 
-    import_ns: int
+    import_ns: Count
     versions: dict[str, str]
-    memory_before_load_bytes: int
+    memory_before_load_bytes: Count
     peak_since_load: bool
-    load_ns: int
-    first_run_ns: int
-    overhead_ns: float
-    peak_memory_bytes: int
-    blocks: tuple[RunBlock, ...]
+    load_ns: Nanoseconds
+    first_run_ns: Nanoseconds
+    overhead_ns: NotNegative
+    peak_memory_bytes: Count
+    blocks: Annotated[tuple[RunBlock, ...], msgspec.Meta(min_length=1)]
 
 
 class RunFailure(Record, frozen=True):
@@ -78,7 +79,7 @@ class RunResult(Record, frozen=True):
 
     schema: int
     complete: bool
-    throttle_events: int | None
+    throttle_events: Count | None
     artifacts: tuple[RunArtifact, ...]
 
 

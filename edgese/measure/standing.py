@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+
 from edgese import __version__
 from edgese.errors import (
     ConfigError,
@@ -94,17 +96,16 @@ def _predicted(
             notes.append(f"Not predicted: {subject.label}: it takes several pictures at once.")
             continue
         try:
-            found.append(
-                predict(
-                    manifest.spec,
-                    facts,
-                    target=manifest.target,
-                    delegate=manifest.delegate,
-                    recipe=manifest.recipe.name,
-                    resolution=(pixels.height, pixels.width),
-                    threads=threads,
-                )
+            one = predict(
+                manifest.spec,
+                facts,
+                target=manifest.target,
+                delegate=manifest.delegate,
+                recipe=manifest.recipe.name,
+                resolution=(pixels.height, pixels.width),
+                threads=threads,
             )
+            found.append(msgspec.structs.replace(one, artifact_sha256=manifest.sha256))
         except (ConfigError, MeasurementError, MissingDependency) as error:
             notes.append(f"Not predicted: {subject.label}: {error.message}")
     return tuple(found)

@@ -201,7 +201,9 @@ def climb(
         climbing.said(f"{recipe.name}: evaluate", 0.0)
         found = evaluate(row.artifact, judged_on, split=judged_split, logits=logits)
         pair = agreement(reference, found, (floats, logits))
-        drop = -100 * pair.top1_difference
+        # What could not be read may be what the float artifact alone gets right.
+        worse = pair.only_first_right + pair.left_out - pair.only_second_right
+        drop = 100 * worse / (pair.pictures + pair.left_out)
         ms, slow = None, False
         if not stands_in:
             climbing.said(f"{recipe.name}: measure", 0.0)

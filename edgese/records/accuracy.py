@@ -1,10 +1,7 @@
 """Accuracies that others published; a file in calibration/accuracy."""
 
-from typing import Annotated
-
-import msgspec
-
 from edgese.records.base import Record
+from edgese.records.bounds import Count, Percent, Side
 
 
 class PublishedAccuracy(Record, frozen=True):
@@ -17,9 +14,9 @@ class PublishedAccuracy(Record, frozen=True):
 
     model: str
     recipe: str
-    top1: Annotated[float, msgspec.Meta(ge=0, le=100)]
+    top1: Percent
     source: str
-    resolution: tuple[int, int] | None = None
+    resolution: tuple[Side, Side] | None = None
     dataset: str = "imagenet-1k"
 
 
@@ -32,5 +29,5 @@ class AccuracyTable(Record, frozen=True):
     """
 
     urls: dict[str, str]
-    pictures: dict[str, int]
+    pictures: dict[str, Count]
     accuracy: tuple[PublishedAccuracy, ...] = ()

@@ -1,8 +1,24 @@
 """What conversion is asked for, and what it leaves: recipes, options, manifests, reports."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+import msgspec
 
 from edgese.records.base import Record
+from edgese.records.bounds import (
+    Cosine,
+    Count,
+    Decibels,
+    ExitCode,
+    Factor,
+    Mebibytes,
+    NotNegative,
+    Number,
+    Positive,
+    Seconds,
+    Share,
+    Side,
+)
 from edgese.records.model import ModelSpec, Preprocessing
 from edgese.records.quantization import Quantization, QuantizationRecipe
 
@@ -24,9 +40,9 @@ class ParityBound(Record, frozen=True):
             output's grid away.
     """
 
-    min_cosine: float
-    min_sqnr_db: float
-    min_within_step: float = 0.0
+    min_cosine: Cosine
+    min_sqnr_db: Decibels
+    min_within_step: Share = 0.0
 
 
 class Recipe(Record, frozen=True):
@@ -92,7 +108,7 @@ class TargetOptions(Record, frozen=True):
     """
 
     delegate: str = ""
-    batch: int = 1
+    batch: Side = 1
     deployment_target: str = ""
     compute_units: str = ""
     image_input: bool = False
@@ -111,7 +127,7 @@ class ModelCard(Record, frozen=True):
     """
 
     name: str
-    classes: int
+    classes: Count
     preprocessing: Preprocessing
     labels: tuple[str, ...] = ()
 
@@ -125,8 +141,8 @@ class Grid(Record, frozen=True):
         dtype: of the codes.
     """
 
-    scale: float
-    zero_point: int
+    scale: Factor
+    zero_point: Number
     dtype: Literal["int8", "uint8"] = "int8"
 
 
@@ -141,7 +157,7 @@ class TensorInfo(Record, frozen=True):
     """
 
     name: str
-    shape: tuple[int, ...]
+    shape: Annotated[tuple[Side, ...], msgspec.Meta(min_length=1)]
     layout: Literal["NCHW", "NHWC", "NC"]
     dtype: str
     grid: Grid | None = None
@@ -158,7 +174,7 @@ class OutsideOperator(Record, frozen=True):
     """Operators of one kind that the delegate does not take, and why."""
 
     operator: str
-    count: int
+    count: Positive
     reason: str
 
 
@@ -174,11 +190,11 @@ class OperatorReport(Record, frozen=True):
         partition_sizes: operators in each piece; empty where that is not read.
     """
 
-    operators: dict[str, int]
+    operators: dict[str, Positive]
     delegate: str
-    partitions: int
+    partitions: Count
     outside: tuple[OutsideOperator, ...] = ()
-    partition_sizes: tuple[int, ...] = ()
+    partition_sizes: tuple[Positive, ...] = ()
 
 
 class Parity(Record, frozen=True):
@@ -202,14 +218,14 @@ class Parity(Record, frozen=True):
 
     verdict: Verdict
     reason: str = ""
-    pictures: int = 0
-    cosine: float | None = None
-    max_abs_diff: float | None = None
-    sqnr_db: float | None = None
-    top1_agreement: float | None = None
-    within_step: float | None = None
+    pictures: Count = 0
+    cosine: Cosine | None = None
+    max_abs_diff: NotNegative | None = None
+    sqnr_db: Decibels | None = None
+    top1_agreement: Share | None = None
+    within_step: Share | None = None
     by: str = ""
-    deviation: float | None = None
+    deviation: NotNegative | None = None
 
 
 class WeightsInfo(Record, frozen=True):
@@ -217,7 +233,7 @@ class WeightsInfo(Record, frozen=True):
 
     Attributes:
         source: path, package or "none".
-        sha256: of the file; "" for "none".
+        sha256: of the file, or of a module's parameters and buffers; "" for "none".
         naming: whose parameter names it used: "edgese", "torchvision", "timm" ...
         trained: False for random weights; accuracy must not be judged on them.
     """
@@ -239,11 +255,12 @@ class Manifest(Record, frozen=True):
         quantization: of an integer recipe.
         toolchain: versions of the packages that made it.
         created: UTC, ISO 8601.
+        seal: see `edgese.seals`.
     """
 
     artifact: str
     sha256: str
-    size_bytes: int
+    size_bytes: Positive
     target: str
     delegate: str
     recipe: Recipe
@@ -259,6 +276,7 @@ class Manifest(Record, frozen=True):
     edgese: str
     created: str
     quantization: Quantization | None = None
+    seal: str = ""
     schema: int = MANIFEST_SCHEMA
 
 
@@ -275,13 +293,13 @@ class ProgramManifest(Record, frozen=True):
 
     program: str
     sha256: str
-    size_bytes: int
+    size_bytes: Positive
     recipe: Recipe
     model: ModelCard
     spec: ModelSpec | None
     weights: WeightsInfo
     quantization: Quantization
-    batch: int
+    batch: Side
     torch: str
     toolchain: dict[str, str]
     edgese: str
@@ -305,6 +323,7 @@ class ConversionOutcome(Record, frozen=True):
         notes: of an integer recipe: as in `edgese.records.quantization.Quantization`.
         error: what went wrong, with its remedy in ``hint``.
         exit_code: of that error, or of a collapse; 0 otherwise.
+        note: what a reader should know; "" for nothing.
     """
 
     target: str
@@ -312,15 +331,16 @@ class ConversionOutcome(Record, frozen=True):
     status: Literal["converted", "cached", "failed"]
     artifact: str = ""
     manifest: str = ""
-    size_bytes: int = 0
-    seconds: float = 0.0
-    peak_memory_mb: float = 0.0
+    size_bytes: Count = 0
+    seconds: Seconds = 0.0
+    peak_memory_mb: Mebibytes = 0.0
     parity: Parity | None = None
-    partitions: int = 0
-    outside_operators: int = 0
+    partitions: Count = 0
+    outside_operators: Count = 0
     integers: str = ""
     collapse: str = ""
     notes: tuple[str, ...] = ()
     error: str = ""
     hint: str = ""
-    exit_code: int = 0
+    exit_code: ExitCode = 0
+    note: str = ""

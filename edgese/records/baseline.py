@@ -1,8 +1,11 @@
 """What later artifacts are held against, and how far a device is off from itself."""
 
-from typing import Final
+from typing import Annotated, Final
+
+import msgspec
 
 from edgese.records.base import Record
+from edgese.records.bounds import Figure, Milliseconds, Positive
 from edgese.records.measurement import DeviceInfo, MeasurePlan, Profile
 
 BASELINE_SCHEMA: Final = 1
@@ -63,12 +66,12 @@ class Noise(Record, frozen=True):
     device: DeviceInfo
     target: str
     delegate: str
-    threads: int
+    threads: Positive
     label: str
     sha256: str
     plan: MeasurePlan
-    levels_ms: tuple[float, ...]
-    figures: dict[str, tuple[float, ...]]
+    levels_ms: Annotated[tuple[Milliseconds, ...], msgspec.Meta(min_length=1)]
+    figures: dict[str, tuple[Figure, ...]]
     created: tuple[str, ...]
 
     def __post_init__(self) -> None:

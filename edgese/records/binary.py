@@ -3,6 +3,7 @@
 from typing import Literal
 
 from edgese.records.base import Record
+from edgese.records.bounds import Count, Delay, Mebibytes, Milliseconds, Positive
 
 Tool = Literal["benchmark_model", "executor_runner", "onnxruntime_perf_test"]
 
@@ -25,19 +26,19 @@ class BinaryRun(Record, frozen=True):
 
     tool: Tool
     delegate: str
-    count: int
-    mean_ms: float
-    min_ms: float | None = None
-    max_ms: float | None = None
-    std_ms: float | None = None
-    p50_ms: float | None = None
-    p90_ms: float | None = None
-    p95_ms: float | None = None
-    p99_ms: float | None = None
-    load_ms: float | None = None
-    first_run_ms: float | None = None
-    memory_mb: float | None = None
-    samples_ms: tuple[float, ...] = ()
-    nodes: int | None = None
-    delegated: int | None = None
+    count: Positive
+    mean_ms: Milliseconds
+    min_ms: Milliseconds | None = None
+    max_ms: Milliseconds | None = None
+    std_ms: Delay | None = None
+    p50_ms: Milliseconds | None = None
+    p90_ms: Milliseconds | None = None
+    p95_ms: Milliseconds | None = None
+    p99_ms: Milliseconds | None = None
+    load_ms: Delay | None = None
+    first_run_ms: Milliseconds | None = None
+    memory_mb: Mebibytes | None = None
+    samples_ms: tuple[Milliseconds, ...] = ()
+    nodes: Count | None = None
+    delegated: Count | None = None
     remainder: str = ""

@@ -5,13 +5,12 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from edgese.records.base import Record
+from edgese.records.bounds import Count, Share
 
 BudgetSource = Literal["measured", "emulated", "predicted", "estimated"]
 
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 # What a slowdown beside the baseline is where no budget says it.
 MAX_SLOWDOWN: Final = 0.05

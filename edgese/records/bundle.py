@@ -2,6 +2,7 @@
 
 from edgese.records.artifact import Manifest
 from edgese.records.base import Record
+from edgese.records.bounds import Count
 from edgese.records.device import DeviceFacts
 from edgese.records.measurement import MeasurePlan, Outcome
 
@@ -67,7 +68,7 @@ class BundleResults(Record, frozen=True):
     answers: dict[str, str]
     before: str
     after: str
-    pinned: tuple[int, ...]
+    pinned: tuple[Count, ...]
     pinning: str
     python: str
     started: str

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from edgese.records.base import Record
+from edgese.records.bounds import Count
 
 
 class CacheEntry(Record, frozen=True):
@@ -16,5 +17,5 @@ class CacheEntry(Record, frozen=True):
     kind: Literal["artifact", "program"]
     key: str
     title: str
-    size_bytes: int
+    size_bytes: Count
     used: str

@@ -5,11 +5,10 @@ from typing import Annotated, Literal
 import msgspec
 
 from edgese.records.base import Record
+from edgese.records.bounds import Count, Side
 
 # What candidates are put in order by.
 Ranking = Literal["accuracy", "mnasnet"]
-
-Side = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class Candidate(Record, frozen=True, order=True):
@@ -31,7 +30,7 @@ class Candidate(Record, frozen=True, order=True):
     target: str
     gates: str = ""
     weights: str = ""
-    classes: int = 0
+    classes: Count = 0
     artifact: str = ""
 
     @property

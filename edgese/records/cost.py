@@ -1,6 +1,7 @@
 """What a network costs before anything is built: counts from its rows."""
 
 from edgese.records.base import Record
+from edgese.records.bounds import Count, Share, Side
 
 
 class GateShare(Record, frozen=True):
@@ -10,10 +11,10 @@ class GateShare(Record, frozen=True):
     count itself.
     """
 
-    parameters: float
-    macs: float
-    paper_flops: float
-    peak_activation_bytes: float
+    parameters: Share
+    macs: Share
+    paper_flops: Share
+    peak_activation_bytes: Share
 
 
 class StageCost(Record, frozen=True):
@@ -31,15 +32,15 @@ class StageCost(Record, frozen=True):
 
     name: str
     kind: str
-    depth: int
-    channels: int
-    height: int
-    width: int
-    gates: int
-    parameters: int
-    macs: int
-    paper_flops: int
-    peak_activation_bytes: int
+    depth: Count
+    channels: Side
+    height: Side
+    width: Side
+    gates: Count
+    parameters: Count
+    macs: Count
+    paper_flops: Count
+    peak_activation_bytes: Count
     gate_share: GateShare
 
 
@@ -62,12 +63,12 @@ class ModelCost(Record, frozen=True):
     """
 
     model: str
-    height: int
-    width: int
-    parameters: int
-    macs: int
-    paper_flops: int
-    peak_activation_bytes: int
-    gate_weights: int
+    height: Side
+    width: Side
+    parameters: Count
+    macs: Count
+    paper_flops: Count
+    peak_activation_bytes: Count
+    gate_weights: Count
     gate_share: GateShare
     stages: tuple[StageCost, ...]

@@ -4,6 +4,7 @@ from typing import Literal
 
 from edgese.records.artifact import Manifest
 from edgese.records.base import Record
+from edgese.records.bounds import Count, ExitCode, Finite, NotNegative, Seconds
 from edgese.records.budget import Limit
 from edgese.records.candidate import Candidate, Ranking
 from edgese.records.evaluation import Evaluation
@@ -31,10 +32,10 @@ class LimitStanding(Record, frozen=True):
 
     limit: Limit
     verdict: Verdict
-    low: float | None = None
-    high: float | None = None
+    low: Finite | None = None
+    high: Finite | None = None
     source: str = ""
-    excess: float | None = None
+    excess: NotNegative | None = None
 
 
 class Standing(Record, frozen=True):
@@ -54,7 +55,7 @@ class Standing(Record, frozen=True):
     reason: str
     figures: tuple[Observation, ...]
     judged: tuple[LimitStanding, ...]
-    merit: float | None
+    merit: Finite | None
     artifact: str = ""
 
     @property
@@ -71,7 +72,7 @@ class Relaxation(Record, frozen=True):
     """A limit that a candidate does not meet, and the bound that it would meet."""
 
     limit: Limit
-    needed: float
+    needed: Finite
 
 
 class NearMiss(Record, frozen=True):
@@ -83,7 +84,7 @@ class NearMiss(Record, frozen=True):
     """
 
     label: str
-    excess: float
+    excess: NotNegative
     relax: tuple[Relaxation, ...]
 
 
@@ -117,10 +118,10 @@ class Spent(Record, frozen=True):
     """
 
     round: Round
-    looked_at: int
-    ruled_out: int
-    seconds: float
-    resumed: int = 0
+    looked_at: Count
+    ruled_out: Count
+    seconds: Seconds
+    resumed: Count = 0
 
 
 class Finding(Record, frozen=True):
@@ -132,6 +133,7 @@ class Finding(Record, frozen=True):
         error: why there is none, with its exit code.
         seconds: that it took.
         worker: node of a cluster that did it, and has the artifact; "" is this machine.
+        seal: see `edgese.seals`; of what was kept.
     """
 
     asked: str
@@ -143,9 +145,10 @@ class Finding(Record, frozen=True):
     reference: Evaluation | None = None
     error: str = ""
     hint: str = ""
-    exit_code: int = 0
-    seconds: float = 0.0
+    exit_code: ExitCode = 0
+    seconds: Seconds = 0.0
     worker: str = ""
+    seal: str = ""
     schema: int = FINDING_SCHEMA
 
 
@@ -157,6 +160,7 @@ class SelectionResult(Record, frozen=True):
         budget: where it was read.
         findings: what was made and measured for it.
         notes: what could not be had, and why.
+        seal: see `edgese.seals`; of what was written.
     """
 
     decision: Decision
@@ -166,7 +170,8 @@ class SelectionResult(Record, frozen=True):
     rounds: tuple[Spent, ...]
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
-    seconds: float
+    seconds: Seconds
     edgese: str
     created: str
+    seal: str = ""
     schema: int = SELECTION_SCHEMA

@@ -2,6 +2,7 @@
 
 from edgese.records.artifact import ConversionOutcome
 from edgese.records.base import Record
+from edgese.records.bounds import Share
 from edgese.records.decision import SelectionResult
 from edgese.records.evaluation import Score
 from edgese.records.profile import ProfileResult
@@ -30,7 +31,7 @@ class Story(Record, frozen=True):
         page: path of the report.
     """
 
-    trainings: dict[str, float]
+    trainings: dict[str, Share]
     selection: SelectionResult
     page: str
 

@@ -1,15 +1,14 @@
 """What is known of a device without asking it; a file in targets/devices."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
 
 from edgese.records.base import Record
+from edgese.records.bounds import Factor, Positive
 
 DeviceKind = Literal["host", "android", "linux", "ios", "emulated", "npu"]
 TransportName = Literal["host", "adb", "ssh", "qemu", "vela", "apple"]
-
-Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class CoreCluster(Record, frozen=True):
@@ -24,8 +23,8 @@ class CoreCluster(Record, frozen=True):
     """
 
     kind: str
-    count: Annotated[int, msgspec.Meta(ge=1)]
-    ghz: Positive | None = None
+    count: Positive
+    ghz: Factor | None = None
     dotprod: bool = False
     i8mm: bool = False
 
@@ -76,8 +75,8 @@ class DeviceFacts(Record, frozen=True):
     cores: tuple[CoreCluster, ...] = ()
     gpu: str = ""
     npu: str = ""
-    memory_gb: Positive | None = None
-    memory_bandwidth_gb_s: Positive | None = None
+    memory_gb: Factor | None = None
+    memory_bandwidth_gb_s: Factor | None = None
     delegates: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     properties: dict[str, str] = msgspec.field(default_factory=dict)
     emulated_as: str = ""

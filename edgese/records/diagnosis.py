@@ -3,6 +3,7 @@
 from typing import Literal
 
 from edgese.records.base import Record
+from edgese.records.bounds import Count
 
 
 class PackageState(Record, frozen=True):
@@ -37,8 +38,8 @@ class Diagnosis(Record, frozen=True):
     edgese: str
     python: str
     system: str
-    cpus: int
-    memory_mb: int
+    cpus: Count
+    memory_mb: Count
     cache: str
     packages: tuple[PackageState, ...]
     notes: tuple[str, ...] = ()

@@ -3,6 +3,7 @@
 from typing import Final, Literal
 
 from edgese.records.base import Record
+from edgese.records.bounds import NotNegative
 
 DIFFERENCE_SCHEMA: Final = 1
 
@@ -26,7 +27,7 @@ class Change(Record, frozen=True):
     before: str
     after: str
     slower: str = ""
-    weight: float = 0.0
+    weight: NotNegative = 0.0
 
 
 class Differences(Record, frozen=True):

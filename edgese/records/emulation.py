@@ -3,6 +3,7 @@
 from typing import Literal
 
 from edgese.records.base import Record
+from edgese.records.bounds import Count, Finite, NotNegative, Positive, Share, Side
 from edgese.records.measurement import Source
 
 EmulationCautionCode = Literal[
@@ -28,19 +29,19 @@ class InstructionCounts(Record, frozen=True):
         int8_matrix: SMMLA, UMMLA (the feature i8mm): 32 pairs of int8.
     """
 
-    total: int
-    loads: int
-    stores: int
-    branches: int
-    integer: int
-    vector: int
-    sve: int
-    other: int
-    f32_multiply_add: int
-    f16_multiply_add: int
-    integer_multiply_add: int
-    int8_dot: int
-    int8_matrix: int
+    total: Positive
+    loads: Count
+    stores: Count
+    branches: Count
+    integer: Count
+    vector: Count
+    sve: Count
+    other: Count
+    f32_multiply_add: Count
+    f16_multiply_add: Count
+    integer_multiply_add: Count
+    int8_dot: Count
+    int8_matrix: Count
 
 
 class Kernel(Record, frozen=True):
@@ -57,8 +58,8 @@ class Kernel(Record, frozen=True):
 
     name: str
     library: str
-    instructions: int
-    share: float
+    instructions: Count
+    share: Share
     by: str = ""
 
 
@@ -66,7 +67,7 @@ class EmulationCaution(Record, frozen=True):
     """Something that a reader of the counts should know; fields as in `measurement.Caution`."""
 
     code: EmulationCautionCode
-    numbers: dict[str, float]
+    numbers: dict[str, Finite]
     message: str
     advice: str
 
@@ -95,27 +96,27 @@ class Emulation(Record, frozen=True):
 
     label: str
     sha256: str
-    size_bytes: int
+    size_bytes: Positive
     target: str
     delegate: str
     recipe: str
     model: str
-    resolution: tuple[int, int]
-    batch: int
+    resolution: tuple[Side, Side]
+    batch: Side
     trained: bool
     device: str
     cpu: str
     features: tuple[str, ...]
     qemu: str
-    threads: int
+    threads: Positive
     instructions: InstructionCounts
-    totals: tuple[tuple[int, ...], ...]
-    spread: float
-    overhead: int
+    totals: tuple[tuple[Positive, ...], ...]
+    spread: NotNegative
+    overhead: Count
     dispatch: tuple[str, ...]
     kernels: tuple[Kernel, ...]
     versions: dict[str, str]
     cautions: tuple[EmulationCaution, ...]
-    macs: int | None = None
+    macs: Count | None = None
     source: Source = "emulated"
     schema: int = EMULATION_SCHEMA

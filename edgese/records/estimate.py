@@ -3,6 +3,7 @@
 from typing import Literal
 
 from edgese.records.base import Record
+from edgese.records.bounds import Count, Factor, Milliseconds, Positive, Side
 
 ESTIMATE_SCHEMA = 1
 
@@ -23,8 +24,8 @@ class OperatorEstimate(Record, frozen=True):
     executed_as: str
     output: str
     processor: Literal["npu", "cpu"]
-    cycles: int
-    macs: int
+    cycles: Count
+    macs: Count
 
 
 class CpuFallback(Record, frozen=True):
@@ -65,22 +66,22 @@ class Estimate(Record, frozen=True):
     target: str
     recipe: str
     model: str
-    resolution: tuple[int, int]
+    resolution: tuple[Side, Side]
     trained: bool
     device: str
     accelerator: str
     system: str
     memory_mode: str
-    clock_mhz: float
-    cycles: int
-    compute_cycles: int
-    latency_ms: float
-    macs: int
-    sram_bytes: int
-    dram_bytes: int
-    flash_bytes: int
-    npu_operators: int
-    cpu_operators: int
+    clock_mhz: Factor
+    cycles: Positive
+    compute_cycles: Count
+    latency_ms: Milliseconds
+    macs: Count
+    sram_bytes: Count
+    dram_bytes: Count
+    flash_bytes: Count
+    npu_operators: Count
+    cpu_operators: Count
     fallbacks: tuple[CpuFallback, ...]
     operators: tuple[OperatorEstimate, ...]
     compiler: str

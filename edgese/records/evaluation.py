@@ -1,20 +1,29 @@
 """What evaluating leaves: accuracies with their intervals, and every single prediction."""
 
+from typing import Annotated
+
+import msgspec
+
 from edgese.records.artifact import WeightsInfo
 from edgese.records.base import Record
+from edgese.records.bounds import Count, Finite, Positive, Seconds, Share
 from edgese.records.interval import Interval
 from edgese.records.model import Preprocessing
 from edgese.records.pictures import LabelledBy
 
-EVALUATION_SCHEMA = 1
+EVALUATION_SCHEMA = 2
 
 
 class Proportion(Record, frozen=True):
-    """How many of the pictures, as a share in 0..1, with its Wilson interval."""
+    """How many of the images, as a share in 0..1, with its Wilson interval.
 
-    count: int
-    of: int
-    share: float
+    Images that could not be read are among ``of`` and not among ``count``: they count as wrong. The
+    interval goes from all of them being wrong to all of them being right.
+    """
+
+    count: Count
+    of: Positive
+    share: Share
     interval: Interval
 
 
@@ -26,9 +35,9 @@ class Score(Record, frozen=True):
         probability: in 0..1.
     """
 
-    index: int
+    index: Count
     name: str
-    probability: float
+    probability: Share
 
 
 class Prediction(Record, frozen=True):
@@ -40,12 +49,14 @@ class Prediction(Record, frozen=True):
         classes: indices of the five likeliest classes, the likeliest first; fewer where the model
             has fewer. Of equal ones the lower index comes first.
         probabilities: softmax of each, in 0..1.
+        sha256: of the file's contents.
     """
 
     file: str
-    label: int
-    classes: tuple[int, ...]
-    probabilities: tuple[float, ...]
+    label: Count
+    classes: Annotated[tuple[Count, ...], msgspec.Meta(min_length=1)]
+    probabilities: Annotated[tuple[Share, ...], msgspec.Meta(min_length=1)]
+    sha256: str = ""
 
 
 class Unreadable(Record, frozen=True):
@@ -62,15 +73,19 @@ class EvaluationData(Record, frozen=True):
         source: the folder or CSV file that was named.
         split: of the CSV; "" is all of it.
         labelled_by: how classes were recognised, see `edgese.records.pictures.DataSet`.
-        listed: pictures that were asked for, unreadable ones included.
-        sha256: over their files' names and labels.
+        listed: images that were asked for, unreadable ones included.
+        sha256: over their files' names and labels; what the files hold, predictions say.
+        repeated: images that were read whose contents are those of another one.
+        classes_without: classes of the model of which no image was listed.
     """
 
     source: str
     split: str
     labelled_by: LabelledBy
-    listed: int
+    listed: Positive
     sha256: str
+    repeated: Count = 0
+    classes_without: Count = 0
 
 
 class Evaluation(Record, frozen=True):
@@ -81,15 +96,17 @@ class Evaluation(Record, frozen=True):
         target: the runtime; "pytorch" for the reference.
         recipe, delegate: of the artifact; "fp32" and "" in PyTorch.
         artifact_sha256: "" in PyTorch.
-        pictures: how many were classified.
+        pictures: how many could be read, and were classified.
         top1: the likeliest class is the true one.
         top5: the true one is among the five likeliest; None with five classes or fewer.
-        unreadable: pictures that could not be read; they count neither as right nor as wrong.
+        unreadable: images that could not be read; they count as wrong, see `Proportion`.
         seconds: wall time, reading and preparing the pictures included. Not a latency.
         threads: that the runtime computed with.
         versions: of Python, Pillow, numpy and the packages of the runtime.
         created: UTC, ISO 8601.
         by: what executed the artifact in the runtime's place; "" where the runtime itself did.
+        architecture: hash of what the network's spec says of its layers; "" for a user's own
+            module, whose weights' hash tells it apart.
     """
 
     subject: str
@@ -101,17 +118,18 @@ class Evaluation(Record, frozen=True):
     weights: WeightsInfo
     preprocessing: Preprocessing
     data: EvaluationData
-    pictures: int
+    pictures: Positive
     top1: Proportion
     top5: Proportion | None
     predictions: tuple[Prediction, ...]
     unreadable: tuple[Unreadable, ...]
-    seconds: float
-    threads: int
+    seconds: Seconds
+    threads: Positive
     versions: dict[str, str]
     edgese: str
     created: str
     by: str = ""
+    architecture: str = ""
     schema: int = EVALUATION_SCHEMA
 
 
@@ -121,6 +139,7 @@ class Agreement(Record, frozen=True):
     Attributes:
         first, second: their subjects.
         pictures: how many both classified.
+        left_out: images that one of them could not read.
         same_top1: on how many the likeliest class is the same, right or wrong.
         differing: files on which it is not.
         only_first_right, only_second_right: pictures that one alone classifies correctly.
@@ -134,14 +153,15 @@ class Agreement(Record, frozen=True):
 
     first: str
     second: str
-    pictures: int
-    same_top1: int
+    pictures: Positive
+    same_top1: Count
     differing: tuple[str, ...]
-    only_first_right: int
-    only_second_right: int
-    top1_difference: float
-    p_value: float
-    kl: float | None = None
+    only_first_right: Count
+    only_second_right: Count
+    top1_difference: Annotated[float, msgspec.Meta(ge=-1, le=1)]
+    p_value: Share
+    kl: Finite | None = None
+    left_out: Count = 0
 
 
 class EvaluationResult(Record, frozen=True):

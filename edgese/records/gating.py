@@ -3,6 +3,7 @@
 from typing import Final, Literal
 
 from edgese.records.base import Record
+from edgese.records.bounds import ExitCode, Finite, NotNegative, Share
 from edgese.records.evaluation import Agreement
 from edgese.records.measurement import MeasurePlan, Profile, Ratio
 from edgese.records.verdict import Judged, Verdict
@@ -36,14 +37,15 @@ class Untrusted(Record, frozen=True):
     origin: str
     message: str
     hint: str
-    exit_code: int
+    exit_code: ExitCode
 
 
 class GateResult(Record, frozen=True):
     """All limits, and what follows.
 
     Attributes:
-        budget, baseline: files; "" for edgese.toml's, and for none.
+        budget, baseline, noise: the files that decided; "" for none.
+        project: the edgese.toml whose folder names devices, targets and recipes; "" for none.
         cells: artifact x device x target x limit, in that order.
         error_rate: of a wrong verdict in any of the cells, at most.
         verdict: the worst of all; "unclear" where an input cannot be trusted.
@@ -55,12 +57,20 @@ class GateResult(Record, frozen=True):
     cells: tuple[GateCell, ...]
     untrusted: tuple[Untrusted, ...]
     notes: tuple[str, ...]
-    error_rate: float
+    error_rate: Share
     verdict: Verdict
-    exit_code: int
+    exit_code: ExitCode
     edgese: str
     created: str
+    noise: str = ""
+    project: str = ""
     schema: int = GATE_SCHEMA
+
+    @property
+    def deciding(self) -> dict[str, str]:
+        """The files that decided, by what they are."""
+        told = {name: getattr(self, name) for name in ("budget", "baseline", "noise", "project")}
+        return {name: path for name, path in told.items() if path}
 
 
 class Comparison(Record, frozen=True):
@@ -79,9 +89,9 @@ class Comparison(Record, frozen=True):
     """
 
     verdict: Literal["faster", "slower", "cannot tell"]
-    margin: float
+    margin: NotNegative
     ratio: Ratio
-    smallest_seen: float
+    smallest_seen: Finite
     profiles: tuple[Profile, Profile]
     plan: MeasurePlan
     edgese: str

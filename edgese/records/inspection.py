@@ -3,6 +3,7 @@
 from typing import Literal
 
 from edgese.records.base import Record
+from edgese.records.bounds import Cosine, Count, NotNegative, Positive, Share, Side
 
 Basis = Literal["asked", "read", "checked", "documented"]
 
@@ -23,7 +24,7 @@ class LeftOut(Record, frozen=True):
     """
 
     operator: str
-    count: int | None
+    count: Positive | None
     code: str
     reason: str
     advice: str
@@ -52,11 +53,11 @@ class Drift(Record, frozen=True):
     """
 
     arithmetic: Arithmetic
-    pictures: int
-    max_abs_diff: float
-    cosine: float
-    top1_agreement: float
-    logit_std: float
+    pictures: Positive
+    max_abs_diff: NotNegative
+    cosine: Cosine
+    top1_agreement: Share
+    logit_std: NotNegative
 
 
 class Compiled(Record, frozen=True):
@@ -73,9 +74,9 @@ class Compiled(Record, frozen=True):
 
     soc: str
     architecture: str
-    taken: int
-    partitions: int
-    size_bytes: int | None
+    taken: Count
+    partitions: Count
+    size_bytes: Count | None
 
 
 class DelegateReport(Record, frozen=True):
@@ -106,10 +107,10 @@ class DelegateReport(Record, frozen=True):
     title: str
     basis: Basis
     by: str
-    operators: int
-    taken: int | None
-    partitions: int | None
-    partition_sizes: tuple[int, ...] = ()
+    operators: Count
+    taken: Count | None
+    partitions: Count | None
+    partition_sizes: tuple[Positive, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     faults: tuple[Fault, ...] = ()
     notes: tuple[str, ...] = ()
@@ -139,6 +140,7 @@ class Inspection(Record, frozen=True):
         trained: whether the weights are; of random ones a drift says little.
         operators: how many there are of each kind, in the format's own names.
         delegates: the artifact's own first.
+        seal: see `edgese.seals`.
     """
 
     label: str
@@ -146,11 +148,12 @@ class Inspection(Record, frozen=True):
     target: str
     recipe: str
     model: str
-    resolution: tuple[int, int]
+    resolution: tuple[Side, Side]
     trained: bool
-    operators: dict[str, int]
+    operators: dict[str, Positive]
     delegates: tuple[DelegateReport, ...]
     not_asked: tuple[NotAsked, ...]
     edgese: str
     created: str
+    seal: str = ""
     schema: int = INSPECTION_SCHEMA

@@ -1,6 +1,7 @@
 """A range that a quantity lies in with a stated confidence."""
 
 from edgese.records.base import Record
+from edgese.records.bounds import Confidence, Finite
 
 
 class Interval(Record, frozen=True):
@@ -10,6 +11,6 @@ class Interval(Record, frozen=True):
         confidence: share of such intervals that hold the true value, in 0..1.
     """
 
-    low: float
-    high: float
-    confidence: float = 0.95
+    low: Finite
+    high: Finite
+    confidence: Confidence = 0.95

@@ -10,6 +10,7 @@ from edgese.records.artifact import (
     WeightsInfo,
 )
 from edgese.records.base import Record
+from edgese.records.bounds import ExitCode, Mebibytes, Positive, Share
 from edgese.records.quantization import Quantization
 
 PROGRAM_SCHEMA = 2
@@ -36,7 +37,7 @@ class ConversionJob(Record, frozen=True):
     program: str
     reference: str
     artifact: str
-    threads: int
+    threads: Positive
     trained: bool = True
 
 
@@ -44,7 +45,7 @@ class Advanced(Record, frozen=True, tag="advanced"):
     """A worker's progress: what it does now, and how much of its whole work is behind, in 0..1."""
 
     stage: str
-    fraction: float
+    fraction: Share
 
 
 class Succeeded(Record, frozen=True, tag="succeeded"):
@@ -59,8 +60,8 @@ class Succeeded(Record, frozen=True, tag="succeeded"):
     operators: OperatorReport
     parity: Parity
     sha256: str
-    size_bytes: int
-    peak_memory_mb: float
+    size_bytes: Positive
+    peak_memory_mb: Mebibytes
 
 
 class Failed(Record, frozen=True, tag="failed"):
@@ -72,8 +73,8 @@ class Failed(Record, frozen=True, tag="failed"):
 
     message: str
     hint: str
-    exit_code: int
-    peak_memory_mb: float = 0.0
+    exit_code: ExitCode
+    peak_memory_mb: Mebibytes = 0.0
 
 
 Event = Advanced | Succeeded | Failed

@@ -1,9 +1,12 @@
 """What ``edgese quantize --recipe auto`` leaves."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+import msgspec
 
 from edgese.records.artifact import Recipe
 from edgese.records.base import Record
+from edgese.records.bounds import Milliseconds, Percent, Seconds
 from edgese.records.evaluation import Agreement, Proportion
 
 LADDER_SCHEMA = 1
@@ -15,7 +18,8 @@ class Rung(Record, frozen=True):
     Attributes:
         program, artifact: their paths.
         top1: of the artifact, in its runtime.
-        drop: of top-1 from the float artifact, in points; below 0 where it is better.
+        drop: of top-1 from the float artifact, in points; below 0 where it is better. Images that
+            could not be read count as if the float artifact alone were right.
         agreement: picture by picture with the float artifact.
         latency_ms: median on this host, one thread; None where the runtime is not here.
         kept_float: modules whose operators stay in float.
@@ -27,11 +31,11 @@ class Rung(Record, frozen=True):
     program: str
     artifact: str
     top1: Proportion
-    drop: float
+    drop: Annotated[float, msgspec.Meta(ge=-100, le=100)]
     agreement: Agreement
-    latency_ms: float | None
+    latency_ms: Milliseconds | None
     kept_float: tuple[str, ...]
-    seconds: float
+    seconds: Seconds
     verdict: Literal["holds", "drops", "too slow", "collapsed"]
 
 
@@ -47,7 +51,7 @@ class Ladder(Record, frozen=True):
 
     model: str
     target: str
-    max_drop: float
+    max_drop: Percent
     reference: Proportion
     rungs: tuple[Rung, ...]
     chosen: str

@@ -1,10 +1,28 @@
 """What measuring is asked for, what a device runs, and what comes back."""
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from edgese.records.base import Record
+from edgese.records.bounds import (
+    Celsius,
+    Count,
+    Delay,
+    ExitCode,
+    Factor,
+    Finite,
+    Load,
+    Mebibytes,
+    Megahertz,
+    Milliseconds,
+    Nanoseconds,
+    NotNegative,
+    Number,
+    Positive,
+    Seconds,
+    Side,
+)
 from edgese.records.interval import Interval
 
 Source = Literal["measured", "emulated", "predicted", "estimated"]
@@ -35,16 +53,16 @@ class MeasurePlan(Record, frozen=True):
         timeout_s: for the whole job, all artifacts together.
     """
 
-    threads: int
-    launches: int = 12
-    blocks: int = 24
-    min_runs: int = 100
-    min_time_s: float = 2.0
-    warmup_runs: int = 10
-    warmup_time_s: float = 0.3
-    lead_in_runs: int = 3
-    reply_timeout_s: float = 600.0
-    timeout_s: float = 3600.0
+    threads: Count
+    launches: Positive = 12
+    blocks: Positive = 24
+    min_runs: Positive = 100
+    min_time_s: Seconds = 2.0
+    warmup_runs: Count = 10
+    warmup_time_s: Seconds = 0.3
+    lead_in_runs: Count = 3
+    reply_timeout_s: Seconds = 600.0
+    timeout_s: Seconds = 3600.0
 
 
 class Push(Record, frozen=True):
@@ -73,7 +91,7 @@ class Job(Record, frozen=True):
     argv: tuple[str, ...]
     push: tuple[Push, ...] = ()
     pull: tuple[str, ...] = ()
-    timeout_s: float = 3600.0
+    timeout_s: Seconds = 3600.0
 
 
 class Outcome(Record, frozen=True):
@@ -85,7 +103,7 @@ class Outcome(Record, frozen=True):
         files: contents of the pulled files by name; one that did not exist is not in it.
     """
 
-    returncode: int
+    returncode: Number
     stdout: str = ""
     stderr: str = ""
     files: dict[str, bytes] = msgspec.field(default_factory=dict)
@@ -105,24 +123,24 @@ class DeviceInfo(Record, frozen=True):
     name: str
     cpu: str
     architecture: str
-    cores: int
-    physical_cores: int
+    cores: Positive
+    physical_cores: Positive
     system: str
     governor: str = ""
-    memory_mb: int | None = None
-    load_average: float | None = None
+    memory_mb: Count | None = None
+    load_average: Load | None = None
 
 
 class LatencySummary(Record, frozen=True):
     """Figures over all counted inferences; quantiles are interpolated linearly."""
 
-    count: int
-    mean_ms: float
-    min_ms: float
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    max_ms: float
+    count: Positive
+    mean_ms: Milliseconds
+    min_ms: Milliseconds
+    p50_ms: Milliseconds
+    p90_ms: Milliseconds
+    p99_ms: Milliseconds
+    max_ms: Milliseconds
 
 
 class Block(Record, frozen=True):
@@ -135,10 +153,10 @@ class Block(Record, frozen=True):
         temperature_c: of the hottest sensor right after; None where the machine does not tell.
     """
 
-    start_ms: float
-    samples_ns: tuple[int, ...]
-    frequency_mhz: float | None = None
-    temperature_c: float | None = None
+    start_ms: Delay
+    samples_ns: Annotated[tuple[Nanoseconds, ...], msgspec.Meta(min_length=1)]
+    frequency_mhz: Megahertz | None = None
+    temperature_c: Celsius | None = None
 
 
 class Launch(Record, frozen=True):
@@ -156,14 +174,14 @@ class Launch(Record, frozen=True):
         overhead_ns: median time of an empty call, measured the same way; it is not subtracted.
     """
 
-    import_ms: float
-    load_ms: float
-    first_run_ms: float
-    memory_before_load_mb: float
-    peak_memory_mb: float
+    import_ms: Delay
+    load_ms: Milliseconds
+    first_run_ms: Milliseconds
+    memory_before_load_mb: Mebibytes
+    peak_memory_mb: Mebibytes
     peak_since_load: bool
-    overhead_ns: float
-    blocks: tuple[Block, ...]
+    overhead_ns: NotNegative
+    blocks: Annotated[tuple[Block, ...], msgspec.Meta(min_length=1)]
 
 
 class Caution(Record, frozen=True):
@@ -176,7 +194,7 @@ class Caution(Record, frozen=True):
     """
 
     code: CautionCode
-    numbers: dict[str, float]
+    numbers: dict[str, Finite]
     message: str
     advice: str
 
@@ -198,29 +216,29 @@ class Profile(Record, frozen=True):
 
     label: str
     sha256: str
-    size_bytes: int
+    size_bytes: Positive
     target: str
     delegate: str
     recipe: str
     model: str
-    resolution: tuple[int, int]
-    batch: int
+    resolution: tuple[Side, Side]
+    batch: Side
     trained: bool
     source: Source
     device: DeviceInfo
-    threads: int
-    load_ms: float
-    first_run_ms: float
+    threads: Positive
+    load_ms: Milliseconds
+    first_run_ms: Milliseconds
     latency: LatencySummary
-    throughput_per_s: float
-    memory_before_load_mb: float
-    peak_memory_mb: float
-    throttle_events: int | None
+    throughput_per_s: NotNegative
+    memory_before_load_mb: Mebibytes
+    peak_memory_mb: Mebibytes
+    throttle_events: Count | None
     versions: dict[str, str]
     cautions: tuple[Caution, ...]
-    launches: tuple[Launch, ...]
-    macs: int | None = None
-    parameters: int | None = None
+    launches: Annotated[tuple[Launch, ...], msgspec.Meta(min_length=1)]
+    macs: Count | None = None
+    parameters: Count | None = None
 
 
 class Ratio(Record, frozen=True):
@@ -235,10 +253,10 @@ class Ratio(Record, frozen=True):
 
     artifact: str
     baseline: str
-    ratio: float
+    ratio: Factor
     interval: Interval
-    launches: int
-    rounds: int
+    launches: Positive
+    rounds: Positive
 
 
 class ProfileFailure(Record, frozen=True):
@@ -247,4 +265,4 @@ class ProfileFailure(Record, frozen=True):
     label: str
     error: str
     hint: str
-    exit_code: int
+    exit_code: ExitCode

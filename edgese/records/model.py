@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from edgese.records.base import Record
+from edgese.records.bounds import Fraction, Percent, Positive
 
 Activation = Literal["silu", "hard_swish", "relu", "relu6"]
 Gate = Literal["sigmoid", "hard_sigmoid", "relu", "tanh"]
@@ -17,9 +18,6 @@ Block = Literal["mbconv", "fused_mbconv", "basic", "bottleneck"]
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 StemPool = Literal["none", "max", "max_ceil"]
 Padding = Literal["symmetric", "same"]
-
-Positive = Annotated[int, msgspec.Meta(ge=1)]
-Fraction = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
 
 # Fields of a stage that say something of some blocks alone.
@@ -200,7 +198,7 @@ class Published(Record, frozen=True):
         top1: accuracy in percent on ``dataset``'s validation or test set.
     """
 
-    top1: float
+    top1: Percent
     source: str
     dataset: str = "imagenet-1k"
 

@@ -1,8 +1,11 @@
 """What each operator of an artifact takes, as its runtime tells."""
 
+from typing import Annotated
+
 import msgspec
 
 from edgese.records.base import Record
+from edgese.records.bounds import Count, Delay, Positive, Share, Side
 from edgese.records.measurement import DeviceInfo, Source
 
 OPERATORS_SCHEMA = 1
@@ -23,18 +26,18 @@ class OperatorTime(Record, frozen=True):
     name: str
     operator: str
     dtype: str
-    output: tuple[int, ...]
-    mean_ms: float
-    share: float
+    output: tuple[Count, ...]
+    mean_ms: Delay
+    share: Share
 
 
 class OperatorKindTime(Record, frozen=True):
     """All operators of one kind; see `OperatorTime`."""
 
     operator: str
-    count: int
-    mean_ms: float
-    share: float
+    count: Positive
+    mean_ms: Delay
+    share: Share
 
 
 class OperatorTimes(Record, frozen=True):
@@ -65,16 +68,16 @@ class OperatorTimes(Record, frozen=True):
     delegate: str
     recipe: str
     model: str
-    resolution: tuple[int, int]
+    resolution: tuple[Side, Side]
     trained: bool
     device: DeviceInfo
-    threads: int
+    threads: Positive
     unavailable: str
     edgese: str
     created: str
-    runs: int = 0
-    inference_ms: float | None = None
-    outside_ms: float | None = None
+    runs: Count = 0
+    inference_ms: Delay | None = None
+    outside_ms: Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)] | None = None
     operators: tuple[OperatorTime, ...] = ()
     kinds: tuple[OperatorKindTime, ...] = ()
     versions: dict[str, str] = msgspec.field(default_factory=dict)

@@ -3,6 +3,7 @@
 import msgspec
 
 from edgese.records.base import Record
+from edgese.records.bounds import Celsius, Count, Load, Megahertz, Number
 
 
 class CoreState(Record, frozen=True):
@@ -15,9 +16,9 @@ class CoreState(Record, frozen=True):
         online: False for a core that is switched off.
     """
 
-    number: int
-    maximum_mhz: float | None = None
-    current_mhz: float | None = None
+    number: Count
+    maximum_mhz: Megahertz | None = None
+    current_mhz: Megahertz | None = None
     governor: str = ""
     online: bool = True
 
@@ -55,14 +56,14 @@ class PhoneState(Record, frozen=True):
     architecture: str
     taken: str
     system: str = ""
-    battery_percent: int | None = None
-    battery_c: float | None = None
+    battery_percent: Number | None = None
+    battery_c: Celsius | None = None
     powered: str = ""
-    skin_c: float | None = None
-    temperatures_c: dict[str, float] = msgspec.field(default_factory=dict)
-    thermal_status: int | None = None
+    skin_c: Celsius | None = None
+    temperatures_c: dict[str, Celsius] = msgspec.field(default_factory=dict)
+    thermal_status: Number | None = None
     cores: tuple[CoreState, ...] = ()
-    pinned: tuple[int, ...] = ()
+    pinned: tuple[Count, ...] = ()
     pinning: str = ""
-    memory_mb: int | None = None
-    load_average: float | None = None
+    memory_mb: Count | None = None
+    load_average: Load | None = None

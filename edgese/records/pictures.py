@@ -4,6 +4,7 @@ import hashlib
 from typing import Literal
 
 from edgese.records.base import Record
+from edgese.records.bounds import Count, Positive
 
 LabelledBy = Literal["name", "number", "order"]
 
@@ -17,7 +18,7 @@ class Picture(Record, frozen=True):
     """
 
     file: str
-    label: int
+    label: Count
 
 
 class DataSet(Record, frozen=True):
@@ -55,6 +56,6 @@ class PicturesInfo(Record, frozen=True):
 
     source: str
     part: str
-    pictures: int
+    pictures: Positive
     labelled_by: LabelledBy | None
     sha256: str

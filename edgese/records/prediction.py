@@ -2,9 +2,12 @@
 
 from itertools import pairwise
 from math import inf
-from typing import Literal
+from typing import Annotated, Literal
+
+import msgspec
 
 from edgese.records.base import Record
+from edgese.records.bounds import Count, Milliseconds, Positive, Share, Side
 from edgese.records.interval import Interval
 
 # How much of the device was seen: this board, its facts alone, or its facts and measurements
@@ -23,8 +26,8 @@ class Anchor(Record, frozen=True):
     """
 
     model: str
-    latency_ms: float
-    resolution: tuple[int, int] | None = None
+    latency_ms: Milliseconds
+    resolution: tuple[Side, Side] | None = None
 
 
 class Evidence(Record, frozen=True):
@@ -50,14 +53,15 @@ class Evidence(Record, frozen=True):
     precision: str
     device: DeviceKnown
     network: NetworkKnown
-    count: int
-    groups: int
-    within_10: float
-    within_20: float
-    coverage: float
-    spread: float
-    anchors: int = 0
-    quantiles: tuple[float, ...] = ()
+    count: Positive
+    groups: Positive
+    within_10: Share
+    within_20: Share
+    coverage: Share
+    # Infinite where too few were left out to say; nothing is predicted from such evidence.
+    spread: Annotated[float, msgspec.Meta(gt=0)]
+    anchors: Count = 0
+    quantiles: tuple[Annotated[float, msgspec.Meta(ge=1, le=1e6)], ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse quantiles that are of another number of groups, fall, or are no factors.
@@ -89,6 +93,7 @@ class Prediction(Record, frozen=True):
         evidence: how far such predictions were off; where the prediction is a step on another, one
             for each, and the interval is that of both.
         cautions: what a reader should know, as sentences.
+        artifact_sha256: of the artifact that it was made for; "" where it was made for a network.
     """
 
     model: str
@@ -96,13 +101,14 @@ class Prediction(Record, frozen=True):
     target: str
     delegate: str
     precision: str
-    threads: int | None
-    resolution: tuple[int, int]
-    latency_ms: float
+    threads: Positive | None
+    resolution: tuple[Side, Side]
+    latency_ms: Milliseconds
     interval: Interval
-    rows: int
+    rows: Count
     evidence: tuple[Evidence, ...]
     sources: tuple[str, ...]
     anchors: tuple[Anchor, ...] = ()
     cautions: tuple[str, ...] = ()
+    artifact_sha256: str = ""
     source: Literal["predicted"] = "predicted"

@@ -4,6 +4,7 @@ from typing import Literal
 
 from edgese.records.base import Record
 from edgese.records.binary import BinaryRun
+from edgese.records.bounds import Count, Side
 from edgese.records.emulation import Emulation
 from edgese.records.estimate import Estimate
 from edgese.records.measurement import (
@@ -34,10 +35,10 @@ class ProgramProfile(Record, frozen=True):
     target: str
     recipe: str
     model: str
-    resolution: tuple[int, int]
+    resolution: tuple[Side, Side]
     trained: bool
     device: str
-    threads: int
+    threads: Count
     program: str
     program_sha256: str
     run: BinaryRun
@@ -64,8 +65,8 @@ class Sweep(Record, frozen=True):
 
     device: DeviceInfo
     artifacts: tuple[SweepArtifact, ...]
-    groups: tuple[tuple[int, ...], ...]
-    done: int
+    groups: tuple[tuple[Count, ...], ...]
+    done: Count
     runner_sha256: str
 
 

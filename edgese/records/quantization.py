@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from edgese.records.base import Record
+from edgese.records.bounds import Count, Decibels, Finite, Positive, Share
 from edgese.records.pictures import PicturesInfo
 
 RangeMethod = Literal["min_max", "percentile", "mse", "fisher"]
@@ -92,10 +93,10 @@ class Fidelity(Record, frozen=True):
         sqnr_db: signal to quantization noise over all outputs.
     """
 
-    pictures: int
-    sqnr_db: float
-    kl: float | None = None
-    top1_agreement: float | None = None
+    pictures: Positive
+    sqnr_db: Decibels
+    kl: Finite | None = None
+    top1_agreement: Share | None = None
 
 
 class Quantization(Record, frozen=True):
@@ -143,8 +144,8 @@ class LayerCost(Record, frozen=True):
     layer: str
     operator: str
     part: Literal["weights", "activations"]
-    sqnr_db: float
-    kl: float | None
+    sqnr_db: Decibels
+    kl: Finite | None
     cause: Cause
     detail: str
 
@@ -164,8 +165,8 @@ class QuantizedProgram(Record, frozen=True):
     manifest: str
     model: str
     recipe: str
-    size_bytes: int
-    calibrated_on: int
+    size_bytes: Count
+    calibrated_on: Count
     fidelity: Fidelity
     integers: str
     collapse: str = ""

@@ -1,6 +1,7 @@
 """What is known of a chip that a vendor's compiler compiles for; a file in targets/socs."""
 
 from edgese.records.base import Record
+from edgese.records.bounds import Count
 
 
 class SocFacts(Record, frozen=True):
@@ -16,6 +17,6 @@ class SocFacts(Record, frozen=True):
 
     name: str
     title: str
-    soc_model: int
-    htp: int
+    soc_model: Count
+    htp: Count
     source: str

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from edgese.records.base import Record
+from edgese.records.bounds import Celsius, Count, Factor, Finite, Positive, Seconds, Side
 from edgese.records.measurement import (
     DeviceInfo,
     LatencySummary,
@@ -28,7 +29,7 @@ class SustainedCaution(Record, frozen=True):
     """
 
     code: SustainedCautionCode
-    numbers: dict[str, float]
+    numbers: dict[str, Finite]
     message: str
     advice: str
 
@@ -59,17 +60,17 @@ class SustainedCurve(Record, frozen=True):
     delegate: str
     recipe: str
     model: str
-    resolution: tuple[int, int]
+    resolution: tuple[Side, Side]
     trained: bool
     complete: bool
     launch: Launch
-    start_temperature_c: float | None
-    throttle_events: int | None
-    span_s: float
+    start_temperature_c: Celsius | None
+    throttle_events: Count | None
+    span_s: Seconds
     first: LatencySummary
     last: LatencySummary
-    ratio: float
-    fell_off_s: float | None
+    ratio: Factor
+    fell_off_s: Seconds | None
     versions: dict[str, str]
     cautions: tuple[SustainedCaution, ...] = ()
     source: Source = "measured"
@@ -87,9 +88,9 @@ class RankSwap(Record, frozen=True):
 
     ahead: str
     behind: str
-    first_ratio: float
-    last_ratio: float
-    crossed_s: float | None
+    first_ratio: Factor
+    last_ratio: Factor
+    crossed_s: Seconds | None
 
 
 class SustainedResult(Record, frozen=True):
@@ -107,10 +108,10 @@ class SustainedResult(Record, frozen=True):
     """
 
     device: DeviceInfo
-    threads: int
-    seconds: float
-    window_s: float
-    rest_s: float
+    threads: Positive
+    seconds: Seconds
+    window_s: Seconds
+    rest_s: Seconds
     curves: tuple[SustainedCurve, ...]
     ranks_first: tuple[str, ...]
     ranks_last: tuple[str, ...]

@@ -2,6 +2,7 @@
 
 from edgese.records.artifact import Precision
 from edgese.records.base import Record
+from edgese.records.bounds import Count, Seconds
 
 
 class OperatorRemark(Record, frozen=True):
@@ -76,8 +77,8 @@ class TargetFacts(Record, frozen=True):
     precisions: tuple[Precision, ...]
     default_recipe: str
     delegates: tuple[str, ...]
-    worker_memory_mb: int
-    worker_seconds: float
+    worker_memory_mb: Count
+    worker_seconds: Seconds
     same_integers: bool = True
     options: tuple[str, ...] = ()
     coverage: tuple[DelegateFacts, ...] = ()

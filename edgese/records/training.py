@@ -6,15 +6,13 @@ import msgspec
 
 from edgese.records.artifact import WeightsInfo
 from edgese.records.base import Record
+from edgese.records.bounds import Count, Fraction, OpenShare, Positive, Seconds, Share, Side
 from edgese.records.evaluation import Proportion
-from edgese.records.model import Fraction, ModelSpec
+from edgese.records.model import ModelSpec
 from edgese.records.pictures import PicturesInfo
 
 TRAINING_SCHEMA = 1
 
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-OpenShare = Annotated[float, msgspec.Meta(gt=0, le=1)]
-Positive = Annotated[int, msgspec.Meta(ge=1)]
 # TOML knows infinity; nothing here may be.
 Above = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
@@ -299,13 +297,13 @@ class Advance(Record, frozen=True):
         seconds_left: to the end of the run at this pace.
     """
 
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
+    epoch: Count
+    epochs: Count
+    step: Count
+    steps: Count
     loss: float
     images_per_s: float
-    seconds_left: float
+    seconds_left: Seconds
 
 
 class EpochRow(Record, frozen=True):
@@ -327,18 +325,18 @@ class EpochRow(Record, frozen=True):
         seconds: training and validation together.
     """
 
-    epoch: int
-    step: int
-    height: int
-    width: int
-    lr: float
+    epoch: Positive
+    step: Count
+    height: Side
+    width: Side
+    lr: NotNegative
     train_loss: float
-    train_top1: float | None
+    train_top1: Share | None
     val_loss: float | None
-    val_top1: float | None
-    val_agreement: float | None
-    images_per_s: float
-    seconds: float
+    val_top1: Share | None
+    val_agreement: Share | None
+    images_per_s: NotNegative
+    seconds: Seconds
 
 
 class Answers(Record, frozen=True):
@@ -384,9 +382,9 @@ class TrainingLog(Record, frozen=True):
     depends: dict[str, str]
     device: str
     precision: Literal["fp32", "bf16"]
-    processes: int
-    step: int
-    steps: int
+    processes: Positive
+    step: Count
+    steps: Positive
     epochs: tuple[EpochRow, ...]
     val: Proportion | None = None
     answers: Answers | None = None
@@ -418,7 +416,7 @@ class TrainingResult(Record, frozen=True):
     weights: str
     sha256: str
     files: tuple[str, ...]
-    seconds: float
+    seconds: Seconds
     versions: dict[str, str]
     edgese: str
     created: str

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from edgese.records.base import Record
+from edgese.records.bounds import Finite, Share
 from edgese.records.interval import Interval
 
 Verdict = Literal["meets", "misses", "unclear"]
@@ -33,9 +34,9 @@ class Observation(Record, frozen=True):
     """
 
     quantity: str
-    value: float
-    low: float
-    high: float | None
+    value: Finite
+    low: Finite
+    high: Finite | None
     source: ObservationSource
     told: str = ""
 
@@ -61,13 +62,13 @@ class Judged(Record, frozen=True):
 
     limit: str
     quantity: str
-    bound: float
+    bound: Finite
     at_most: bool
     verdict: Verdict
-    value: float | None = None
+    value: Finite | None = None
     interval: Interval | None = None
     source: str = ""
-    p_value: float | None = None
-    smallest_seen: float | None = None
+    p_value: Share | None = None
+    smallest_seen: Finite | None = None
     reason: str = ""
     next_step: str = ""

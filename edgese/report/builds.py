@@ -73,6 +73,9 @@ def junit_of(result: GateResult) -> str:
             errors="0",
             timestamp=result.created,
         )
+        properties = ET.SubElement(suite, "properties")
+        for what, path in result.deciding.items():
+            ET.SubElement(properties, "property", name=what, value=_xml(path))
         for cell in cells:
             case = ET.SubElement(suite, "testcase", classname=name, name=cell.judged.limit)
             text = _xml(sentence(cell))
@@ -145,6 +148,7 @@ def sarif_of(result: GateResult) -> str:
                     }
                 },
                 "invocations": [{"executionSuccessful": True, "exitCode": result.exit_code}],
+                "properties": result.deciding,
                 "results": results,
             }
         ],
@@ -198,6 +202,7 @@ def markdown_of(result: GateResult) -> str:
         for one in result.untrusted
     ]
     told += [f"- {_cell(note)}" for note in result.notes]
+    told += [f"- {what}: {_cell(path)}" for what, path in result.deciding.items()]
     return "\n".join([*lines, "", *told]).rstrip() + "\n"
 
 

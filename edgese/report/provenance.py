@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from edgese.budgets.regression import same_machine
 from edgese.records.emulation import Emulation
 from edgese.records.estimate import Estimate
 from edgese.records.measurement import DeviceInfo, Profile
@@ -74,16 +75,17 @@ def section(
     """The device, the plan, versions, hashes and published sources."""
     devices: dict[str, DeviceInfo] = {}
     artifacts: dict[str, _Executed] = {}
-    for one in result.profiles if result else ():
-        devices.setdefault(one.device.name, one.device)
-        artifacts.setdefault(one.label, one)
-    for curve in sustained.curves if sustained else ():
-        artifacts.setdefault(curve.label, curve)
-    for timed in operators:
-        devices.setdefault(timed.device.name, timed.device)
-        artifacts.setdefault(timed.label, timed)
-    if sustained is not None:
-        devices.setdefault(sustained.device.name, sustained.device)
+    executed: list[Profile | OperatorTimes] = [*(result.profiles if result else ()), *operators]
+    machines = [one.device for one in executed] + ([sustained.device] if sustained else [])
+    for info in machines:
+        other = devices.get(info.name)
+        same = other is None or same_machine(other, info)
+        devices.setdefault(info.name if same else f"{info.name}, {info.cpu}", info)
+    named: list[_Executed] = [*executed, *(sustained.curves if sustained else ())]
+    for one in named:
+        first = artifacts.get(one.label)
+        same = first is None or first.sha256 == one.sha256
+        artifacts.setdefault(one.label if same else f"{one.label} {one.sha256[:8]}", one)
     made = result or sustained
     return tag(
         "section",

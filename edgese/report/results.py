@@ -5,6 +5,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from edgese.budgets.regression import same_machine
 from edgese.records.artifact import Manifest
 from edgese.records.base import Record
 from edgese.records.decision import Decision, Finding, SelectionResult
@@ -214,8 +215,9 @@ def _merged(results: Sequence[ProfileResult]) -> dict[str, ProfileResult]:
     """One result for each device; what several measurements found stands side by side."""
     merged: dict[str, ProfileResult] = {}
     for one in results:
-        first = merged.get(one.device)
-        merged[one.device] = (
+        name = _machine(one, merged)
+        first = merged.get(name)
+        merged[name] = (
             one
             if first is None
             else msgspec.structs.replace(
@@ -244,6 +246,15 @@ def _merged(results: Sequence[ProfileResult]) -> dict[str, ProfileResult]:
             )
         )
     return merged
+
+
+def _machine(result: ProfileResult, merged: dict[str, ProfileResult]) -> str:
+    """The name of a result's machine, with its processor where another machine has that name."""
+    first = merged.get(result.device)
+    if first is None or not first.profiles or not result.profiles:
+        return result.device
+    then, now = first.profiles[0].device, result.profiles[0].device
+    return result.device if same_machine(then, now) else f"{result.device}, {now.cpu}"
 
 
 def _listed(labels: Sequence[str]) -> str:

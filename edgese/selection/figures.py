@@ -7,10 +7,10 @@ from typing import Final
 from edgese.budgets.evidence import (
     LEAST_COUNT_SPREAD,
     LEAST_SPREAD,
-    Proportion,
     over_launches,
     over_one_process,
     paired,
+    proportion,
 )
 from edgese.measure.summary import OF_LAUNCH, p50_ms
 from edgese.models.cost import cost
@@ -221,31 +221,35 @@ def of_prediction(prediction: Prediction) -> Iterator[Observation]:
 
 
 def of_evaluation(evaluation: Evaluation) -> tuple[Observation, ...]:
-    """Accuracy with the gate's interval."""
+    """Accuracy with the gate's interval; what could not be read is counted both ways."""
     top1 = evaluation.top1
-    interval = Proportion(count=top1.count, of=top1.of).interval(_CONFIDENCE)
+    figure = proportion(top1.count, len(evaluation.unreadable), top1.of)
+    interval = figure.interval(_CONFIDENCE)
+    if interval is None:
+        return ()
     return (
         Observation(
             quantity="accuracy",
-            value=top1.share,
+            value=figure.value,
             low=interval.low,
             high=interval.high,
             source="evaluated",
-            told=f"{top1.count} of {top1.of} pictures of {evaluation.data.source}",
+            told=f"{top1.count} of {top1.of} images of {evaluation.data.source}"
+            + (f", {len(evaluation.unreadable)} unread" if evaluation.unreadable else ""),
         ),
     )
 
 
 def of_drop(reference: Evaluation, other: Evaluation) -> tuple[Observation, ...]:
-    """How much less accurate it is than in fp32, with the gate's interval; none without pictures.
+    """How much less accurate it is than in fp32, with the gate's interval.
 
     Args:
         reference: of the same network in fp32, on the same pictures.
     """
     pairs = paired(reference, other)
-    if pairs is None:
-        return ()
     interval = pairs.interval(_CONFIDENCE)
+    if interval is None:
+        return ()
     return (
         Observation(
             quantity="accuracy_drop",
@@ -253,7 +257,7 @@ def of_drop(reference: Evaluation, other: Evaluation) -> tuple[Observation, ...]
             low=interval.low,
             high=interval.high,
             source="evaluated",
-            told=f"beside {reference.subject} on {pairs.count} pictures",
+            told=f"compared with {reference.subject} on {other.data.listed} images",
         ),
     )
 

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from edgese.budgets.candidates import reference_of
 from edgese.budgets.judging import TRUST
 from edgese.errors import InputError
+from edgese.models.cost import cost
+from edgese.models.registry import models
 from edgese.records.artifact import Manifest
 from edgese.records.base import Record
 from edgese.records.candidate import Candidate
@@ -72,7 +74,7 @@ def _known(one: _Told, told: tuple[Observation, ...]) -> Known:
         target=one.target,
         artifact=one.sha256,
     )
-    if not any(each.quantity == "accuracy" for each in told):
+    if not any(each.quantity == "accuracy" for each in told) and _is_published(one):
         by_others = published(candidate)
         told = (*told, by_others) if by_others else told
     best = {
@@ -85,6 +87,16 @@ def _known(one: _Told, told: tuple[Observation, ...]) -> Known:
         artifact=one.label,
         cautions=one.cautions if isinstance(one, Profile) else (),
     )
+
+
+def _is_published(one: _Told) -> bool:
+    """Whether an artifact is of the network that its name is known for, not of one named alike.
+
+    Another number of classes, other layers and a user's own module have other counts, or none.
+    """
+    macs = getattr(one, "macs", None)
+    spec = models().get(one.model)
+    return spec is not None and macs == cost(spec, *one.resolution).macs
 
 
 def _worst(one: Observation) -> float:

@@ -12,15 +12,23 @@ import msgspec
 from edgese import __version__, catalog, store
 from edgese.conversion.run import Report
 from edgese.devices import ANYHOW, Reach
-from edgese.errors import Collapsed, ConversionError, DeviceAbsent, EdgeseError, InputError
+from edgese.errors import (
+    Collapsed,
+    ConversionError,
+    DeviceAbsent,
+    EdgeseError,
+    InputError,
+    StoreError,
+)
 from edgese.models.weights import resolve_weights
 from edgese.protocols import Progress
 from edgese.records.base import Record
 from edgese.records.candidate import Candidate
 from edgese.records.decision import Finding
-from edgese.records.evaluation import Evaluation
+from edgese.records.evaluation import Evaluation, EvaluationResult
 from edgese.records.measurement import MeasurePlan
 from edgese.records.profile import ProfileResult
+from edgese.seals import sealed
 from edgese.selection.agenda import Step, Work
 from edgese.selection.candidates import spec_of
 from edgese.store import read_manifest, sha256_of
@@ -33,6 +41,9 @@ _QUICK: Final = "int8-quick"
 _ARTIFACTS: Final = "artifacts"
 # What a drop in accuracy is told beside.
 _REFERENCE: Final = "fp32"
+
+# Bytes of images that are read to tell whether they are the same.
+_READ_WHOLE: Final = 2**28
 
 
 class Order(Record, frozen=True):
@@ -131,8 +142,8 @@ def kept(step: Step, order: Order) -> Finding | None:
     """What an earlier run found of just this; None where it did not, or failed."""
     path = _file(asked(step, order), order, step.work)
     try:
-        found = store.read_record(Finding, path, remake="edgese select")
-    except EdgeseError:  # missing, truncated or of another version: it is found out anew
+        found = store.read_sealed(Finding, path, remake="edgese select")
+    except EdgeseError:  # missing, cut, changed or of another version: it is found out anew
         return None
     whole = found.asked == asked(step, order) and not found.exit_code
     # What another machine made is there, and was vouched for when it came.
@@ -144,7 +155,7 @@ def keep(found: Finding, order: Order, work: Work) -> None:
     """Stores what was found, in one step."""
     path = _file(found.asked, order, work)
     store.make_folder(path.parent)
-    store.write_record(found, path)
+    store.write_record(sealed(found), path)
 
 
 def made(candidate: Candidate, order: Order, report: Progress | None = None) -> Path:
@@ -257,12 +268,14 @@ def _reference(
     name = hashlib.sha256(msgspec.json.encode(asked_for)).hexdigest()[:24]
     file = Path(order.folder, "findings", f"reference-{name}.json")
     try:
-        return store.read_record(Evaluation, file, remake="edgese select")
-    except EdgeseError:  # missing, truncated or of another version: it is evaluated anew
+        (known,) = store.read_sealed(EvaluationResult, file, remake="edgese select").evaluations
+        if known.artifact_sha256 == asked_for[0]:
+            return known
+    except (EdgeseError, ValueError):  # missing, cut or changed: it is evaluated anew
         pass
     found = evaluate(path, order.data, split=order.split, limit=order.limit, progress=progress)
     store.make_folder(file.parent)
-    store.write_record(found, file)
+    store.write_record(sealed(EvaluationResult(evaluations=(found,), agreements=())), file)
     return found
 
 
@@ -311,7 +324,12 @@ def _learnt(candidate: Candidate, order: Order, progress: Progress) -> str:
     folder = Path(order.folder, "trainings", name[:16])
     if (folder / RESULT).is_file():
         told = store.read_record(TrainingResult, folder / RESULT, remake="edgese train")
-        return sound(told).weights
+        if Path(told.weights).is_file() and sha256_of(Path(told.weights)) == told.sha256:
+            return sound(told).weights
+        raise StoreError(
+            f"{told.weights} is not what {folder / RESULT} says that the training left.",
+            hint=f"Remove {folder}, and it is trained again.",
+        )
 
     def tell(advance: Advance) -> None:
         progress(f"train, epoch {advance.epoch} of {advance.epochs}", advance.step / advance.steps)
@@ -411,16 +429,23 @@ def _is_there(found: Finding) -> bool:
 
 
 def _identity(source: str) -> str:
-    """What tells one folder or file of pictures from another without reading them all."""
+    """What tells one folder or file of images from another.
+
+    Of many, sizes and times stand for the contents.
+    """
     path = Path(source)
     if path.is_file():
         return sha256_of(path)
     if not path.is_dir():
         return source
+    files = [file for file in sorted(path.rglob("*")) if file.is_file()]
+    small = sum(file.stat().st_size for file in files) <= _READ_WHOLE
     digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")):
-        if file.is_file():
-            digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\n".encode())
+    for file in files:
+        stat = file.stat()
+        told = sha256_of(file) if small else f"{stat.st_size} {stat.st_mtime_ns}"
+        name = f"{file.relative_to(path)}\0{told}\n"
+        digest.update(name.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 

@@ -7,10 +7,10 @@ import msgspec
 
 from edgese.errors import ConfigError
 from edgese.records.base import Record
+from edgese.records.bounds import Positive
 from edgese.records.training import (
     Cosine,
     Exponential,
-    Positive,
     Progressive,
     Schedule,
     Steps,

@@ -26,6 +26,7 @@ from edgese import convert, find_model, load_network, profile, resolve_weights, 
 from edgese.data.embedded import parity_pictures
 from edgese.errors import ConversionError
 from edgese.models.folding import folded
+from edgese.seals import sealed
 
 TARGETS = ("tflite", "executorch", "onnxruntime")
 # Speed-ups that are asked of int8: over fp32, and over the runtime's own route.
@@ -89,7 +90,7 @@ def beside(floats: Path, name: str, content: bytes) -> Path:
         sha256=store.sha256_of(path),
         size_bytes=len(content),
     )
-    store.write_record(manifest, store.manifest_path(path))
+    store.write_record(sealed(manifest), store.manifest_path(path))
     return path
 
 

@@ -1,6 +1,7 @@
 """The conversion stage with targets that save the program, through real worker processes."""
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -20,8 +21,9 @@ from edgese import project, store
 from edgese.conversion import cache
 from edgese.conversion.api import convert, exit_code
 from edgese.errors import ConfigError, InputError, OutputError, StoreError
-from edgese.records.artifact import TargetOptions
+from edgese.records.artifact import Manifest, TargetOptions
 from edgese.records.model import ModelSpec
+from edgese.seals import sealed
 from edgese.targets import TARGETS
 
 FAKES = Path(__file__).with_name("fake_targets.py")
@@ -260,6 +262,75 @@ def test_a_damaged_cache_entry_is_made_again(warm, damaged):
     assert row.status == "converted"
     store.read_manifest(Path(row.artifact))
     assert tiny("good", out=Path("third"))[0].status == "cached"
+
+
+def resealed(entry, **changes):
+    """The entry's manifest with other contents, its seal and its binding made anew."""
+    manifest = json.loads((entry / "manifest.json").read_text()) | changes
+    text = sealed(Manifest.from_json(json.dumps(manifest), "it")).to_json()
+    (entry / "manifest.json").write_text(text)
+    digest = hashlib.sha256(f"{entry.name}\0".encode() + text.encode()).hexdigest()
+    (entry / "bound").write_text(digest)
+
+
+def unsealed(entry, **changes):
+    manifest = json.loads((entry / "manifest.json").read_text()) | changes
+    (entry / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("edit", "changes"),
+    [
+        (unsealed, {"operators": {"operators": {}, "delegate": "", "partitions": 1}}),
+        (unsealed, {"seal": ""}),
+        # Whoever seals anew what was changed finds the other checks.
+        (resealed, {"size_bytes": 1}),
+        (resealed, {"sha256": "0" * 64}),
+        (resealed, {"delegate": "other"}),
+        (resealed, {"artifact": "../../x"}),
+        (resealed, {"spec": None}),
+    ],
+)
+def test_an_edited_manifest_in_the_cache_is_not_served(warm, edit, changes):
+    (entry,) = (path.parent for path in warm.glob("cache/artifacts/*/tiny-untrained-fp32.good"))
+    truth = store.read_manifest(Path("out/tiny-untrained-fp32.good"))
+    edit(entry, **changes)
+    (row,) = tiny("good", out=Path("elsewhere"))
+    assert (row.status, row.exit_code) == ("converted", 0)
+    assert "was made again" in row.note
+    manifest = store.read_manifest(Path(row.artifact))
+    assert (manifest.operators, manifest.size_bytes) == (truth.operators, truth.size_bytes)
+    again = tiny("good", out=Path("third"))[0]
+    assert (again.status, again.note) == ("cached", "")
+
+
+def test_an_entry_of_another_key_is_not_served(warm):
+    (good,) = (path.parent for path in warm.glob("cache/artifacts/*/tiny-untrained-fp32.good"))
+    (folder,) = (path.parent for path in warm.glob("cache/artifacts/*/*.folder"))
+    shutil.rmtree(folder)
+    shutil.copytree(good, folder)
+    (row,) = tiny("folder", out=Path("elsewhere"))
+    assert row.status == "converted"
+    assert "was made again" in row.note
+
+
+def test_an_edited_record_of_a_program_is_exported_again(warm):
+    (program,) = (warm / "cache" / "programs").iterdir()
+    record = json.loads((program / "program.json").read_text())
+    record["weights"]["trained"] = True
+    (program / "program.json").write_text(json.dumps(record))
+    (row,) = tiny("absent")
+    assert not store.read_manifest(Path(row.artifact)).weights.trained
+
+
+@pytest.mark.usefixtures("warm")
+def test_an_edited_manifest_of_an_artifact_is_told():
+    path = Path("out/tiny-untrained-fp32.good.json")
+    manifest = json.loads(path.read_text())
+    manifest["operators"]["partitions"] = 99
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(StoreError, match="is not what was written"):
+        store.read_manifest(Path("out/tiny-untrained-fp32.good"))
 
 
 @pytest.mark.usefixtures("warm")

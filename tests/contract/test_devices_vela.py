@@ -21,6 +21,7 @@ from edgese.records.artifact import (
 )
 from edgese.records.device import VelaConfiguration
 from edgese.records.model import Preprocessing
+from edgese.seals import sealed
 from edgese.store import manifest_path, sha256_of, size_of
 
 NPUS = [name for name in device_names() if device_facts(name).transport == "vela"]
@@ -54,7 +55,7 @@ def described(artifact, target="tflite", chosen="int8-minmax"):
         edgese="0",
         created="2026-01-01T00:00:00+00:00",
     )
-    manifest_path(artifact).write_text(manifest.to_json(), encoding="utf-8")
+    manifest_path(artifact).write_text(sealed(manifest).to_json(), encoding="utf-8")
     return artifact
 
 

@@ -30,6 +30,7 @@ from edgese.records.artifact import (
 )
 from edgese.records.evaluation import Evaluation
 from edgese.records.model import Preprocessing
+from edgese.seals import sealed
 from edgese.store import manifest_path, sha256_of, write_record
 from edgese.targets import TARGETS
 
@@ -277,7 +278,7 @@ def artifact(folder: Path, target: str = "tflite", *, trained: bool = True) -> P
         edgese="0",
         created="",
     )
-    write_record(manifest, manifest_path(path))
+    write_record(sealed(manifest), manifest_path(path))
     return path
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edgese import project
@@ -18,7 +19,8 @@ from edgese.devices.fake import system
 from edgese.errors import DeviceError, StoreError
 from edgese.measure.bundles import import_results, make_bundle
 from edgese.records.profile import ProfileResult
-from edgese.store import manifest_path, read_manifest, sha256_of
+from edgese.seals import sealed
+from edgese.store import manifest_path, read_manifest, sha256_of, write_record
 
 QUICK = {
     "threads": 1,
@@ -256,9 +258,10 @@ def test_a_damaged_bundle_is_not_measured(bundle, away):
 def test_an_artifact_that_fails_there_is_told_here(identity, tiny, away, capsys):
     broken = away / "broken.onnx"
     broken.write_bytes(b"no model at all")
-    manifest = json.loads(read_manifest(tiny).to_json())
-    manifest |= {"artifact": broken.name, "sha256": sha256_of(broken), "size_bytes": 15}
-    manifest_path(broken).write_text(json.dumps(manifest), encoding="utf-8")
+    other = {"artifact": broken.name, "sha256": sha256_of(broken), "size_bytes": 15}
+    write_record(
+        sealed(msgspec.structs.replace(read_manifest(tiny), **other)), manifest_path(broken)
+    )
     settings = QUICK | {"launches": 4}
     packed = make_bundle([tiny, broken], device="box", out=away / "box.pyz", **settings)
     assert ended(packed.path, "--warm")[0] == 0

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from edgese import store
@@ -20,6 +21,7 @@ from edgese.measure import emulation
 from edgese.measure.emulation import emulated
 from edgese.measure.job import RUNNER, launches_of, measuring_job, parsed, subjects_of
 from edgese.records.measurement import Job, MeasurePlan
+from edgese.seals import sealed
 
 pytestmark = pytest.mark.usefixtures("sysroot")
 
@@ -199,9 +201,9 @@ def test_the_runner_measures_on_the_emulator_from_end_to_end(artifacts):
 def test_an_artifact_that_cannot_be_loaded_is_a_device_error(artifacts, tmp_path):
     broken = tmp_path / "broken.tflite"
     broken.write_bytes(b"no model at all")
-    manifest = json.loads(store.manifest_path(artifacts.tflite).read_text(encoding="utf-8"))
-    manifest |= {"artifact": broken.name, "sha256": store.sha256_of(broken)}
-    store.manifest_path(broken).write_text(json.dumps(manifest), encoding="utf-8")
+    other = {"artifact": broken.name, "sha256": store.sha256_of(broken), "size_bytes": 15}
+    manifest = msgspec.structs.replace(store.read_manifest(artifacts.tflite), **other)
+    store.write_record(sealed(manifest), store.manifest_path(broken))
     with pytest.raises(DeviceError, match="arm64-a76 ended with code 1: ValueError"):
         emulated([broken], "arm64-a76")
 

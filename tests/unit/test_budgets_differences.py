@@ -77,7 +77,7 @@ def test_a_profile_brings_its_artifacts_manifest_while_that_stands(
     artifact = tmp_path / "a.tflite"
     artifact.write_bytes(b"model")
     described(artifact, target="tflite")
-    write_record(result_of(sha256=sha256_of(artifact)), tmp_path / "p.json")
+    write_record(result_of(sha256=sha256_of(artifact), size_bytes=5), tmp_path / "p.json")
     assert side_of(tmp_path / "p.json").manifest is not None
     assert side_of(artifact).profile is None
 

@@ -9,8 +9,10 @@ from edgese.errors import ConfigError, InputError, StoreError
 from edgese.measure.sweep import extended, groups, missing, resumed, started
 from edgese.records.interval import Interval
 from edgese.records.measurement import (
+    Block,
     DeviceInfo,
     LatencySummary,
+    Launch,
     MeasurePlan,
     Profile,
     ProfileFailure,
@@ -30,6 +32,16 @@ INFO = DeviceInfo(
 )
 PLAN = MeasurePlan(threads=2)
 LABELS = ["a", "b", "c", "d"]
+LAUNCH = Launch(
+    import_ms=1,
+    load_ms=1,
+    first_run_ms=1,
+    memory_before_load_mb=1,
+    peak_memory_mb=1,
+    peak_since_load=True,
+    overhead_ns=1,
+    blocks=(Block(start_ms=0, samples_ns=(1_000_000,)),),
+)
 
 
 @pytest.fixture
@@ -68,7 +80,7 @@ def profile(label, version="1.0"):
         throttle_events=None,
         versions={"onnxruntime": version},
         cautions=(),
-        launches=(),
+        launches=(LAUNCH,),
     )
 
 

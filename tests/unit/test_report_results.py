@@ -8,6 +8,8 @@ from html.parser import HTMLParser
 import pytest
 
 from edgese.errors import InputError, StoreError
+from edgese.models.cost import cost
+from edgese.models.registry import find_model
 from edgese.records.artifact import WeightsInfo
 from edgese.records.budget import BudgetTable
 from edgese.records.candidate import Candidate
@@ -73,6 +75,7 @@ def profile(label, ms, sha256, model="efficientnet_lite0"):
         throttle_events=None,
         versions={"ai-edge-litert": "2.3.0"},
         cautions=(),
+        macs=cost(find_model(model)).macs,
         launches=launches,
     )
 
@@ -295,7 +298,7 @@ def test_results_are_chosen_from_and_drawn_on_the_base_install(tmp_path):
         profile("a.tflite", 5.0, "a" * 64),
         profile("b.tflite", 9.0, "b" * 64, model="efficientnet_lite2"),
     )
-    profiles.write_text(told.to_json())
+    profiles.write_text(sealed(told).to_json())
     budget.write_text("[[budget]]\nlatency_p50_ms = 6.0\naccuracy = 0.7\n")
     chosen = subprocess.run(
         [
