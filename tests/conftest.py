@@ -79,7 +79,7 @@ def hints_name_what_exists():
             assert not hints.check_hint(error.hint, command), error.hint
         return shown(error)
 
-    # Not the fixture monkeypatch: what a test patches would then be undone after its other fixtures.
+    # Not the fixture monkeypatch: what a test patches would be undone after its other fixtures.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command_line, "_failed", checked)
         yield
