@@ -203,10 +203,9 @@ def profile(
             blocks=blocks,
             min_runs=min_runs,
             min_time_s=min_time,
+            strict=False,
             progress=lambda stage, fraction: show("profile", stage, fraction),
         )
-    if out is not None:
-        write_record(result, out)
     if html is not None:
         write_text(profile_page(result), html)
     if json:
