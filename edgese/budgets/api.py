@@ -59,7 +59,7 @@ def gate(
     Raises:
         ConfigError: there is no budget, or no input.
         InputError: the budget cannot be read. Of anything else that cannot be trusted the result
-            tells: a verdict that is missed or unclear is an answer, and `GateResult.exit_code` sums up.
+            tells. A limit that is missed or unclear is an answer, too: see its ``exit_code``.
     """
     inputs = as_paths(inputs)
     budget, baseline, noise = as_path(budget), as_path(baseline), as_path(noise)

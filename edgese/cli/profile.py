@@ -151,7 +151,7 @@ def profile(
     from edgese.measure import api
     from edgese.measure.subjects import artifacts_of
     from edgese.report import profile_page
-    from edgese.store import writable_file, write_record, write_text
+    from edgese.store import writable_file, write_text
 
     for file in (out, html):
         if file is not None:

@@ -89,11 +89,12 @@ def bars(works: Sequence[str]) -> Iterator[Bars]:
         return
     from rich.console import Console
 
-    with _progress(Console(file=sys.stderr)) as progress:
-        yield _shown(progress, works)
+    with progress_bars(Console(file=sys.stderr)) as progress:
+        yield shown_by(progress, works)
 
 
-def _progress(console: "Console") -> "Progress":
+def progress_bars(console: "Console") -> "Progress":
+    """Return bars with a clock each, for a terminal."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     return Progress(
@@ -106,7 +107,7 @@ def _progress(console: "Console") -> "Progress":
     )
 
 
-def _shown(progress: "Progress", works: Sequence[str]) -> Bars:
+def shown_by(progress: "Progress", works: Sequence[str]) -> Bars:
     """Return what shows works as tasks of ``progress``, whose clocks run until a work has ended.
 
     Rich stops a task's clock for good once its bar is full. A stage whose bar is full is not the

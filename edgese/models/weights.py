@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -147,7 +148,9 @@ def save_weights(network: "Network", path: str | Path) -> None:
             hint="Give a folder that exists, can be written and has room.",
         ) from error
     finally:
-        part.unlink(missing_ok=True)
+        # Where it could not be written, its folder may be none.
+        with suppress(OSError):
+            part.unlink()
 
 
 def _packaged(spec: ModelSpec) -> Path:
