@@ -5,7 +5,7 @@
     import edgese
 
     rows = edgese.convert("efficientnet_lite0", "all", weights="imagenet")
-    result = edgese.profile([row.artifact for row in rows if row.target != "coreml"])
+    result = edgese.profile(row.artifact for row in rows if row.target != "coreml")
 
 Names are loaded when they are first used: importing edgese needs neither torch nor a runtime.
 """

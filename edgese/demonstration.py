@@ -6,14 +6,12 @@ from typing import Final
 
 from edgese.conversion import api as conversion
 from edgese.data.embedded import sample_pictures
-from edgese.errors import Collapsed, ConversionError, EdgeseError, MissingDependency, OutputError
 from edgese.evaluation.api import classify
 from edgese.evaluation.subjects import find_subject
 from edgese.machine import cores
 from edgese.measure import api as measure
 from edgese.quantization import api as quantization
 from edgese.quantization.pictures import EMBEDDED
-from edgese.records.artifact import ConversionOutcome
 from edgese.records.demonstration import Demonstration, Recognized
 from edgese.story import tell
 from edgese.targets import target_module
@@ -26,10 +24,6 @@ BLOCKS: Final = 12
 # As many as may be compared with the effect of their order taken out; a gate takes twice as many.
 LAUNCHES: Final = 6
 MIN_TIME_S: Final = 0.5
-# What a target's row of a conversion can have failed with.
-_FAILURES: Final[dict[int, type[EdgeseError]]] = {
-    kind.exit_code: kind for kind in (MissingDependency, ConversionError, Collapsed, OutputError)
-}
 
 
 def demonstrate(
@@ -52,10 +46,8 @@ def demonstrate(
         Collapsed: a training or a quantization came to nothing.
         OutputError: ``out`` cannot be written, or is full.
     """
-    floats = _converted(
-        conversion.convert(
-            MODEL, "all", weights=WEIGHTS, recipe="fp32", out=out, progress=on_progress
-        )
+    floats = conversion.convert(
+        MODEL, "all", weights=WEIGHTS, recipe="fp32", out=out, progress=on_progress
     )
     program = quantization.quantize(
         MODEL,
@@ -65,7 +57,7 @@ def demonstrate(
         out=out,
         progress=lambda stage, fraction: on_progress("quantize", stage, fraction),
     )
-    integers = _converted(conversion.convert(program.program, "all", out=out, progress=on_progress))
+    integers = conversion.convert(program.program, "all", out=out, progress=on_progress)
     pairs, timed = [], []
     for a, b in zip(floats, integers, strict=True):
         target, pair = target_module(a.target), (Path(a.artifact), Path(b.artifact))
@@ -91,14 +83,6 @@ def demonstrate(
         ),
         story=tell(out, on_progress),
     )
-
-
-def _converted(outcomes: tuple[ConversionOutcome, ...]) -> tuple[ConversionOutcome, ...]:
-    if code := conversion.exit_code(outcomes):
-        failed = next(outcome for outcome in outcomes if outcome.exit_code == code)
-        reason = failed.error or f"COLLAPSED: {failed.collapse}"
-        raise _FAILURES[code](f"{failed.target}: {reason}", hint=failed.hint)
-    return outcomes
 
 
 def _recognized(subject: str | Path, weights: str | None = None) -> Recognized:

@@ -119,6 +119,12 @@ class OutputError(EdgeseError):
     exit_code = 9
 
 
+def error_kind(exit_code: int) -> type[EdgeseError]:
+    """Return the kind of error that ends in an exit code; `EdgeseError` where none does."""
+    kinds = (kind for kind in EdgeseError.__subclasses__() if kind.exit_code == exit_code)
+    return next(kinds, EdgeseError)
+
+
 @contextmanager
 def stage(
     doing: str,

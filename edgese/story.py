@@ -122,20 +122,18 @@ def _trained(model: str, folder: Path, on_progress: Report) -> TrainingResult:
     def advance(now: Advance) -> None:
         on_progress("train", f"{model}, epoch {now.epoch} of {now.epochs}", now.step / now.steps)
 
-    return sound(
-        train(
-            model,
-            DIGITS,
-            recipe=TRAINING,
-            weights="none",
-            classes=CLASSES,
-            resolution=RESOLUTION,
-            out=place,
-            # More threads gain little of so small pictures, and lose much on a busy machine.
-            threads=1,
-            resume=(place / CHECKPOINT).is_file(),
-            progress=advance,
-        )
+    return train(
+        model,
+        DIGITS,
+        recipe=TRAINING,
+        weights="none",
+        classes=CLASSES,
+        resolution=RESOLUTION,
+        out=place,
+        # More threads gain little of so small pictures, and lose much on a busy machine.
+        threads=1,
+        resume=(place / CHECKPOINT).is_file(),
+        progress=advance,
     )
 
 

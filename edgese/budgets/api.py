@@ -22,6 +22,7 @@ from edgese.budgets.reading import budget_place, read_budget
 from edgese.budgets.recounting import recounted
 from edgese.budgets.regression import beside
 from edgese.errors import ConfigError, EdgeseError, MeasurementError, StoreError
+from edgese.paths import Paths, as_path, as_paths
 from edgese.records.baseline import Baseline, NoiseFile
 from edgese.records.evaluation import Agreement
 from edgese.records.gating import Comparison, GateResult, Untrusted
@@ -35,11 +36,11 @@ _Read = TypeVar("_Read")
 
 
 def gate(
-    inputs: Sequence[Path],
+    inputs: Paths,
     *,
-    budget: Path | None = None,
-    baseline: Path | None = None,
-    noise: Path | None = None,
+    budget: str | Path | None = None,
+    baseline: str | Path | None = None,
+    noise: str | Path | None = None,
     devices: Sequence[str] = (),
     how: Measuring = DEFAULT,
 ) -> GateResult:
@@ -58,8 +59,10 @@ def gate(
     Raises:
         ConfigError: there is no budget, or no input.
         InputError: the budget cannot be read. Of anything else that cannot be trusted the result
-            tells.
+            tells. A limit that is missed or unclear is an answer, too: see its ``exit_code``.
     """
+    inputs = as_paths(inputs)
+    budget, baseline, noise = as_path(budget), as_path(baseline), as_path(noise)
     limits = read_budget(budget)
     if not inputs:
         raise ConfigError("Nothing was named to judge.", hint="Name artifacts or results.")
@@ -109,8 +112,8 @@ def gate(
 
 
 def update_baseline(
-    inputs: Sequence[Path],
-    path: Path,
+    inputs: Paths,
+    path: str | Path,
     *,
     device: str = HOST,
     kept: bool = False,
@@ -127,7 +130,8 @@ def update_baseline(
         InputError, StoreError: an input or the baseline that is there cannot be trusted.
         Others as `edgese.measure.api.profile`.
     """
-    found = read_inputs(inputs, strict=True)
+    path = Path(path)
+    found = read_inputs(as_paths(inputs), strict=True)
     if found.evaluations or found.inspections:
         raise ConfigError(
             "A baseline is made of what was measured.", hint="Name artifacts or profiles alone."
@@ -148,12 +152,12 @@ def update_baseline(
 
 
 def compare(
-    first: Path,
-    second: Path,
+    first: str | Path,
+    second: str | Path,
     *,
     device: str = HOST,
     margin: float = 0.0,
-    data: Path | None = None,
+    data: str | Path | None = None,
     how: Measuring = DEFAULT,
 ) -> Comparison:
     """Whether one artifact is faster than another on one device, and answers as well.
@@ -174,7 +178,8 @@ def compare(
         raise ConfigError(
             f"A margin of {margin:g} was given.", hint="Give a share such as 0.02 for 2 %."
         )
-    agreement = _agreement(first, second, data) if data is not None else None
+    first, second = Path(first), Path(second)
+    agreement = _agreement(first, second, Path(data)) if data is not None else None
     result = measured([first, second], device, how)
     if result.failures:
         failure = result.failures[0]

@@ -165,6 +165,7 @@ def convert(
             split=split,
             workers=workers,
             use_cache=not no_cache,
+            strict=False,
             progress=show,
         )
     if json:

@@ -131,7 +131,10 @@ def evaluate(
                 logits=logits[index] if logits else None,
             )
 
-        evaluations = [evaluated(index, subject) for index, subject in enumerate(found)]
+        evaluations = []
+        for index, subject in enumerate(found):
+            evaluations.append(evaluated(index, subject))
+            show(subject.name, "done", 1.0)
     result = sealed(
         EvaluationResult(
             evaluations=tuple(evaluations),

@@ -151,7 +151,7 @@ def profile(
     from edgese.measure import api
     from edgese.measure.subjects import artifacts_of
     from edgese.report import profile_page
-    from edgese.store import writable_file, write_record, write_text
+    from edgese.store import writable_file, write_text
 
     for file in (out, html):
         if file is not None:
@@ -203,10 +203,9 @@ def profile(
             blocks=blocks,
             min_runs=min_runs,
             min_time_s=min_time,
+            strict=False,
             progress=lambda stage, fraction: show("profile", stage, fraction),
         )
-    if out is not None:
-        write_record(result, out)
     if html is not None:
         write_text(profile_page(result), html)
     if json:

@@ -201,6 +201,7 @@ def quantize(
             resume=resume,
             analyze=analyze,
             out=out or project.out(),
+            strict=False,
             progress=lambda stage, fraction: show(model, stage, fraction),
         )
     _end(made, json=json)

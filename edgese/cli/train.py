@@ -160,6 +160,7 @@ def train(
                 threads=threads,
                 workers=workers,
                 resume=resume,
+                strict=False,
                 progress=_telling(model, show, live=sys.stderr.isatty()),
             )
     except KeyboardInterrupt:

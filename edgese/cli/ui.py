@@ -9,17 +9,23 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import msgspec
 
 from edgese.errors import EdgeseError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 Justify = Literal["left", "right"]
 
 # Rich would squeeze a table into its terminal, down to columns of four characters; a terminal that
 # breaks a long line itself is easier to read, and logs and pipes want whole rows.
 TABLE_WIDTH: Final = 10_000
+# The stages after which nothing more is done for a work.
+_ENDS: Final = frozenset({"done", "failed", "cached"})
 
 
 def echo_json(value: Any) -> None:  # noqa: ANN401 - whatever msgspec can encode
@@ -82,24 +88,42 @@ def bars(works: Sequence[str]) -> Iterator[Bars]:
         yield _lines()
         return
     from rich.console import Console
+
+    with progress_bars(Console(file=sys.stderr)) as progress:
+        yield shown_by(progress, works)
+
+
+def progress_bars(console: "Console") -> "Progress":
+    """Return bars with a clock each, for a terminal."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    with Progress(
+    return Progress(
         TextColumn("{task.fields[work]}", markup=False),
         BarColumn(bar_width=24),
         TimeElapsedColumn(),
         TextColumn("{task.description}", markup=False),
-        console=Console(file=sys.stderr),
+        console=console,
         transient=True,
-    ) as progress:
-        tasks = {work: progress.add_task("waiting", total=1.0, work=work) for work in works}
+    )
 
-        def show(work: str, stage: str, fraction: float) -> None:
-            if work not in tasks:
-                tasks[work] = progress.add_task(stage, total=1.0, work=work)
-            progress.update(tasks[work], description=stage, completed=fraction)
 
-        yield show
+def shown_by(progress: "Progress", works: Sequence[str]) -> Bars:
+    """Return what shows works as tasks of ``progress``, whose clocks run until a work has ended.
+
+    Rich stops a task's clock for good once its bar is full. A stage whose bar is full is not the
+    end of a work, so the clock is let go on.
+    """
+    tasks = {work: progress.add_task("waiting", total=1.0, work=work) for work in works}
+
+    def show(work: str, stage: str, fraction: float) -> None:
+        if work not in tasks:
+            tasks[work] = progress.add_task(stage, total=1.0, work=work)
+        progress.update(tasks[work], description=stage, completed=fraction)
+        if stage not in _ENDS:
+            (task,) = (one for one in progress.tasks if one.id == tasks[work])
+            task.finished_time = None
+
+    return show
 
 
 def _lines() -> Bars:

@@ -27,6 +27,7 @@ from edgese.conversion.run import Order, Report, converted, workplace
 from edgese.conversion.stored import StoredProgram, find_stored
 from edgese.conversion.subject import Subject, find_subject, from_program
 from edgese.errors import ConfigError, InputError, MissingDependency, OutputError, StoreError
+from edgese.paths import as_path
 from edgese.quantization.pictures import calibration_set
 from edgese.records.artifact import ConversionOutcome, Manifest, TargetOptions
 from edgese.records.model import ModelSpec, Preprocessing
@@ -60,6 +61,7 @@ def convert(
     split: str = "",
     workers: int | None = None,
     use_cache: bool = True,
+    strict: bool = True,
     progress: Report | None = None,
 ) -> tuple[ConversionOutcome, ...]:
     """Converts a model to one or more targets and verifies each artifact on its real runtime.
@@ -69,7 +71,7 @@ def convert(
         from edgese.conversion.api import convert
 
         for row in convert("efficientnet_lite0", "all", weights="imagenet"):
-            print(row.target, row.status, row.artifact or row.error)
+            print(row.target, row.status, row.artifact)
 
     Args:
         subject: a model's name, a spec file, a spec, a quantized program that `edgese quantize`
@@ -90,18 +92,22 @@ def convert(
         split: of a CSV of calibration pictures with a column split, only this one.
         workers: the most conversions at once; None for what cores and memory carry.
         use_cache: whether to look up and store results in the cache.
+        strict: raises where a target failed or its quantized network collapsed, once all targets
+            have ended. False returns such rows among the others: look at their ``exit_code``.
         progress: called with target, stage and the share of its work that is behind.
 
     Returns:
-        One row for each target, in the order asked; a failed one does not take the others down.
-        `exit_code` makes one code of them.
+        One row for each target, in the order asked; a failed one does not take the others down,
+        whose artifacts are published in either case. `exit_code` makes one code of them.
 
     Raises:
         ConfigError: something asked for does not exist, or a target cannot do it.
         InputError: weights, spec file or pictures are missing or damaged.
         MissingDependency: the weights' package is not installed.
         OutputError: ``out`` or the cache folder cannot be written.
-        ConversionError: a module that torch cannot export.
+        ConversionError: a module that torch cannot export; with ``strict``, a target that failed.
+        Collapsed: with ``strict``, a quantized network came to nothing; the artifact is kept.
+        Others as the targets' rows tell by their exit codes, with ``strict``; the lowest decides.
         KeyboardInterrupt: workers and temporary files are gone by then.
     """
     asked = expanded([targets] if isinstance(targets, str) else targets, catalog.target_names())
@@ -157,7 +163,7 @@ def convert(
         plans,
         integer=None if stored is not None else _integer(plans, data, split),
         batch=options.batch,
-        pictures=Path(pictures) if pictures else None,
+        pictures=as_path(pictures or None),
         out=Path(out),
         workers=workers,
         use_cache=use_cache,
@@ -165,7 +171,10 @@ def convert(
     )
     store.writable_folder(order.out)
     rows = {row.target: row for row in _rows(order, plans)}
-    return tuple(rows[target] for target in asked)
+    found_rows = tuple(rows[target] for target in asked)
+    if strict:
+        outcome.check(found_rows)
+    return found_rows
 
 
 def _check_stored_arguments(

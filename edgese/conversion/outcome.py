@@ -1,18 +1,62 @@
 """How each target's conversion ended, as rows of one table."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
 from edgese import store
 from edgese.conversion.plan import TargetPlan
-from edgese.errors import Collapsed
+from edgese.errors import Collapsed, EdgeseError, error_kind
 from edgese.records.artifact import ConversionOutcome, Manifest
 
 
 def exit_code(outcomes: Iterable[ConversionOutcome]) -> int:
     """0 where all went well, else the lowest code of those that failed or collapsed."""
     return min((outcome.exit_code for outcome in outcomes if outcome.exit_code), default=0)
+
+
+def error_of(outcome: ConversionOutcome, about: str = "") -> EdgeseError:
+    """Return the error that a row with an exit code stands for.
+
+    Args:
+        about: what its message begins with; the target where it is "".
+    """
+    kind = Collapsed if outcome.collapse else error_kind(outcome.exit_code)
+    return kind(f"{about or outcome.target}: {_reason(outcome)}", hint=outcome.hint)
+
+
+def check(outcomes: Sequence[ConversionOutcome]) -> None:
+    """Raise where a target failed or its artifact collapsed.
+
+    Raises:
+        EdgeseError: of the kind that the lowest exit code among the rows belongs to. It names every
+            such target, and the hint says where the artifacts of the others are.
+    """
+    bad = [row for row in outcomes if row.exit_code]
+    if not bad:
+        return
+    first = error_of(min(bad, key=lambda row: row.exit_code))
+    reasons = "\n".join(f"{row.target}: {_reason(row)}" for row in bad)
+    good = ", ".join(row.artifact for row in outcomes if not row.exit_code)
+    hints = dict.fromkeys(row.hint for row in bad if row.hint)
+    raise type(first)(
+        f"{len(bad)} of {len(outcomes)} targets failed.\n{reasons}",
+        hint="\n".join(
+            (
+                *hints,
+                f"The others' artifacts are there: {good}." if good else "No artifact was made.",
+                "strict=False returns the rows of all targets instead of raising.",
+            )
+        ),
+    )
+
+
+def _reason(outcome: ConversionOutcome) -> str:
+    if outcome.collapse:
+        return (
+            f"COLLAPSED: {outcome.collapse}. {outcome.artifact} is kept, and must not be shipped."
+        )
+    return outcome.error
 
 
 def made(

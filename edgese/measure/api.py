@@ -10,7 +10,7 @@ import msgspec
 
 from edgese import __version__, catalog
 from edgese.devices import ANYHOW, Reach, find_device, vela
-from edgese.errors import ConfigError, DeviceAbsent, MissingDependency
+from edgese.errors import ConfigError, DeviceAbsent, MissingDependency, error_kind
 from edgese.measure.emulation import emulated
 from edgese.measure.guests import operator_instructions
 from edgese.measure.operators import operator_times
@@ -18,6 +18,7 @@ from edgese.measure.programs import by_program
 from edgese.measure.standing import stand_ins
 from edgese.measure.sustained import check_length, sustained
 from edgese.measure.swept import swept
+from edgese.paths import Paths, as_path, as_paths
 from edgese.protocols import Device, Progress
 from edgese.records.device import DeviceFacts
 from edgese.records.measurement import GROUP, MeasurePlan
@@ -30,17 +31,17 @@ _DEFAULTS: Final = MeasurePlan(threads=0)
 
 
 def profile(
-    artifacts: Sequence[Path],
+    artifacts: Paths,
     *,
     device: str | Device = "host",
     reach: Reach = ANYHOW,
     require_device: bool = False,
-    runner: Path | None = None,
+    runner: str | Path | None = None,
     delegate: str = "",
     operators: bool = False,
     sustained_s: float | None = None,
     group: int = GROUP,
-    out: Path | None = None,
+    out: str | Path | None = None,
     resume: bool = False,
     threads: int | None = None,
     launches: int = _DEFAULTS.launches,
@@ -50,6 +51,7 @@ def profile(
     warmup_runs: int = _DEFAULTS.warmup_runs,
     warmup_time_s: float = _DEFAULTS.warmup_time_s,
     timeout_s: float = _DEFAULTS.timeout_s,
+    strict: bool = True,
     progress: Progress | None = None,
 ) -> ProfileResult:
     """Measures latency and memory of artifacts in their real runtimes, or says what stands in.
@@ -63,7 +65,7 @@ def profile(
     latency is predicted; both are told apart from what is measured.
 
     Args:
-        artifacts: paths of artifacts with their manifests; one may be there twice.
+        artifacts: paths of artifacts with their manifests, or one; one may be there twice.
         device: a name, or something that behaves like a module in `edgese.devices`.
         reach: how to get to it.
         require_device: nothing stands in for a device that is not there.
@@ -73,7 +75,8 @@ def profile(
             processor how many instructions it executes, in a whole emulated machine.
         sustained_s: also runs each artifact for so long without a pause, to see how it goes on.
         group: artifacts that are measured together at most, the first one among them each time.
-        out: where the result is written after each group, and now and then while it is sustained.
+        out: where the result is written: in the end, after each group, and now and then while it is
+            sustained.
         resume: goes on with the groups that ``out`` lacks.
         threads: for each runtime; None takes the physical cores, at most four.
         launches: new processes of each artifact, one after the other.
@@ -82,6 +85,9 @@ def profile(
             the time as the pace of the first warm-up predicts it.
         warmup_runs, warmup_time_s: of each launch before it counts; both are reached.
         timeout_s: for all of it.
+        strict: raises where one of several artifacts could not be measured, once the others are,
+            and ``out`` is written. False returns what was measured, and the others are in
+            ``failures``.
 
     Raises:
         ConfigError: no artifact, an unknown device, or a setting that cannot be.
@@ -90,27 +96,79 @@ def profile(
         MissingDependency: a runtime, or what reaches the device, is not installed.
         DeviceAbsent: it is not there, and was required, or nothing can stand in for it.
         DeviceError: the device cannot execute one of the targets, broke down, or could measure
-            none of the artifacts. Where it could measure some, the others are in ``failures``.
+            none of the artifacts; with ``strict``, not all of them.
     """
-    more = _More(operators=operators, sustained_s=sustained_s, resume=resume, out=out)
-    _check(artifacts, threads, runner, delegate, more)
-    plan = MeasurePlan(
-        threads=threads or 0,
-        launches=launches,
-        blocks=blocks,
-        min_runs=min_runs,
-        min_time_s=min_time_s,
-        warmup_runs=warmup_runs,
-        warmup_time_s=warmup_time_s,
-        timeout_s=timeout_s,
+    found = _profiled(
+        as_paths(artifacts),
+        device,
+        reach=reach,
+        require_device=require_device,
+        runner=as_path(runner),
+        delegate=delegate,
+        group=group,
+        more=_More(operators=operators, sustained_s=sustained_s, resume=resume, out=as_path(out)),
+        plan=MeasurePlan(
+            threads=threads or 0,
+            launches=launches,
+            blocks=blocks,
+            min_runs=min_runs,
+            min_time_s=min_time_s,
+            warmup_runs=warmup_runs,
+            warmup_time_s=warmup_time_s,
+            timeout_s=timeout_s,
+        ),
+        threads=threads,
+        progress=progress,
     )
+    if out is not None:
+        write_record(found, Path(out))
+    return sound(found) if strict else found
+
+
+def sound(result: ProfileResult) -> ProfileResult:
+    """Return a result that has all that was to be measured.
+
+    Raises:
+        EdgeseError: of the kind of the lowest exit code among its failures; it names them all.
+    """
+    failures = (*result.failures, *(result.sustained.failures if result.sustained else ()))
+    if not failures:
+        return result
+    reasons = "\n".join(f"{failure.label}: {failure.error}" for failure in failures)
+    raise error_kind(min(failure.exit_code for failure in failures))(
+        f"{len(failures)} of the artifacts could not be measured.\n{reasons}",
+        hint="\n".join(
+            (
+                *dict.fromkeys(failure.hint for failure in failures if failure.hint),
+                "strict=False returns what was measured of the others instead of raising.",
+            )
+        ),
+    )
+
+
+def _profiled(
+    artifacts: Sequence[Path],
+    device: str | Device,
+    *,
+    reach: Reach,
+    require_device: bool,
+    runner: Path | None,
+    delegate: str,
+    group: int,
+    more: "_More",
+    plan: MeasurePlan,
+    threads: int | None,
+    progress: Progress | None,
+) -> ProfileResult:
+    """What there is to tell of the artifacts on the device, sealed."""
+    _check(artifacts, threads, runner, delegate, more)
     if not isinstance(device, str):
         place, name = device, ""
     else:
         name, facts = device, catalog.device_facts(device)
         if facts.transport in ("qemu", "vela"):
             _check_computed(facts, runner, more)
-            return sealed(_computed(artifacts, facts, threads or 1, timeout_s, more, progress))
+            return sealed(_computed(artifacts, facts, threads or 1, plan.timeout_s, more, progress))
         try:
             place = find_device(device, reach._replace(threads=threads or reach.threads))
         except (DeviceAbsent, MissingDependency) as error:
@@ -118,7 +176,12 @@ def profile(
                 raise
             return sealed(
                 stand_ins(
-                    artifacts, facts, error, threads=threads, timeout_s=timeout_s, progress=progress
+                    artifacts,
+                    facts,
+                    error,
+                    threads=threads,
+                    timeout_s=plan.timeout_s,
+                    progress=progress,
                 )
             )
     if runner is not None:
@@ -128,7 +191,14 @@ def profile(
             )
         )
     found = swept(
-        artifacts, place, plan, name=name, size=group, out=out, resume=resume, progress=progress
+        artifacts,
+        place,
+        plan,
+        name=name,
+        size=group,
+        out=more.out,
+        resume=more.resume,
+        progress=progress,
     )
     return sealed(_with_more(found, artifacts, place, threads, more, progress))
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from edgese import catalog, project, store
 from edgese.conversion.api import convert
+from edgese.conversion.outcome import error_of
 from edgese.conversion.run import Report
 from edgese.conversion.stored import is_program
-from edgese.errors import ConfigError, ConversionError
+from edgese.errors import ConfigError
 from edgese.models.registry import find_model
 
 
@@ -34,7 +35,7 @@ def artifacts_of(
     Raises:
         ConfigError: no such model, a model without a target, or settings of models where there is
             none.
-        ConversionError: one could not be converted.
+        EdgeseError: one could not be converted, of the kind that its target ended in.
         Others as `edgese.conversion.api.convert`.
     """
     models = [subject for subject in subjects if not _is_artifact(subject)]
@@ -76,12 +77,12 @@ def artifacts_of(
             resolution=resolution,
             classes=classes,
             out=out,
+            strict=False,
             progress=progress,
         ):
+            # How fast it is does not depend on what it answers: one that collapsed has a latency.
             if not outcome.artifact:
-                raise ConversionError(
-                    f"{subject} for {outcome.target}: {outcome.error}", hint=outcome.hint
-                )
+                raise error_of(outcome, f"{subject} for {outcome.target}")
             found.append(Path(outcome.artifact))
     return found
 

@@ -30,13 +30,14 @@ def models() -> Mapping[str, ModelSpec]:
     return MappingProxyType({spec.name: spec for spec in specs})
 
 
-def find_model(subject: str) -> ModelSpec:
+def find_model(subject: str | Path) -> ModelSpec:
     """The spec that a name, ``efficientnet_phi<number>`` or a TOML file stands for.
 
     Raises:
         ConfigError: no such name (the nearest ones are told), or a scale that cannot be.
         InputError: a spec file that is missing or not a spec.
     """
+    subject = str(subject)
     if subject in models():
         return models()[subject]
     if match := _PHI.fullmatch(subject):

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -53,7 +54,9 @@ class ResolvedWeights(Record, frozen=True):
     spec: ModelSpec
 
 
-def resolve_weights(spec: ModelSpec, source: str, *, classes: int | None = None) -> ResolvedWeights:
+def resolve_weights(
+    spec: ModelSpec, source: str | Path, *, classes: int | None = None
+) -> ResolvedWeights:
     """Find and hash what ``source`` stands for; neither torch nor numpy is loaded.
 
     A file that `save_weights` made brings its classes, labels and preprocessing. Its number of
@@ -69,6 +72,7 @@ def resolve_weights(spec: ModelSpec, source: str, *, classes: int | None = None)
         MissingDependency: the package that brings the weights is not installed.
         ConfigError: no package has ImageNet weights for this model.
     """
+    source = str(source)
     if source == UNTRAINED:
         return ResolvedWeights(source=source, path="", sha256="", trained=False, spec=spec)
     path = _packaged(spec) if source == IMAGENET else Path(source)
@@ -118,7 +122,7 @@ def load_network(spec: ModelSpec, resolved: ResolvedWeights) -> tuple["Network",
     return network.eval(), info
 
 
-def save_weights(network: "Network", path: Path) -> None:
+def save_weights(network: "Network", path: str | Path) -> None:
     """Writes the weights as safetensors, with the spec and edgese's version in the metadata.
 
     Raises:
@@ -126,6 +130,7 @@ def save_weights(network: "Network", path: Path) -> None:
     """
     from safetensors.torch import save
 
+    path = Path(path)
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     metadata = {
         _SPEC_KEY: json.dumps(network.spec.to_dict()),
@@ -143,7 +148,9 @@ def save_weights(network: "Network", path: Path) -> None:
             hint="Give a folder that exists, can be written and has room.",
         ) from error
     finally:
-        part.unlink(missing_ok=True)
+        # Where it could not be written, its folder may be none.
+        with suppress(OSError):
+            part.unlink()
 
 
 def _packaged(spec: ModelSpec) -> Path:

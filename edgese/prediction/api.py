@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edgese import catalog
@@ -32,7 +33,7 @@ _PRECISIONS: Final = ("fp32", "fp16", "int8")
 
 
 def predict(
-    model: "str | ModelSpec",
+    model: "str | Path | ModelSpec",
     device: "str | DeviceFacts",
     *,
     target: str = "tflite",
@@ -61,7 +62,7 @@ def predict(
     """
     _require()
     facts = catalog.device_facts(device) if isinstance(device, str) else device
-    name, size, layers = _network(model, resolution)
+    name, size, layers = _network(str(model) if isinstance(model, Path) else model, resolution)
     unit = _unit(target, delegate)
     if facts.kind not in ("android", "linux"):
         raise MeasurementError(

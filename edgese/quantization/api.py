@@ -16,7 +16,7 @@ from edgese.conversion.keys import EXPORTERS, toolchain
 from edgese.conversion.subject import Subject, find_subject
 from edgese.data.classes import ClassNames
 from edgese.data.sources import Pictures, find_pictures
-from edgese.errors import ConfigError
+from edgese.errors import Collapsed, ConfigError
 from edgese.program.storage import SUFFIX, write_program
 from edgese.protocols import Progress
 from edgese.quantization.pictures import EMBEDDED, calibration_set
@@ -59,6 +59,7 @@ def quantize(
     resume: bool = False,
     analyze: bool = False,
     out: str | Path = OUT,
+    strict: bool = True,
     progress: Progress | None = None,
 ) -> QuantizedProgram:
     """Quantizes a model once for all targets and stores the program.
@@ -88,9 +89,11 @@ def quantize(
         resume: goes on with the training that was interrupted in ``out``.
         analyze: also quantizes each layer alone, to tell what it costs and why.
         out: folder for the program and its manifest; a training has a folder of its own in it.
+        strict: raises where the quantization came to nothing. False returns the program, which is
+            stored in either case; where its ``collapse`` is not "", it must not be shipped.
 
     Returns:
-        The stored program. Where its ``collapse`` is not "", it must not be shipped.
+        The stored program.
 
     Raises:
         ConfigError: something asked for does not exist or does not go with the recipe, or the
@@ -99,7 +102,8 @@ def quantize(
         ConversionError: torch cannot export the model, or an operator has no integer form.
         MissingDependency: the weights' package is not installed.
         OutputError: ``out`` cannot be written, or is full.
-        Collapsed: the checkpoint of a training is NaN or infinite.
+        Collapsed: the checkpoint of a training is NaN or infinite; with ``strict``, the quantized
+            network came to nothing.
         KeyboardInterrupt: a training was interrupted; its checkpoint is there.
     """
     from edgese.quantization.ptq import quantized
@@ -153,6 +157,14 @@ def quantize(
         notes=made.notes,
     )
     kept = stored(made, found, info, chosen, quantization, batch=batch, folder=folder)
+    if strict and kept.collapse:
+        raise Collapsed(
+            f"The quantization of {found.name} with the recipe {chosen.name} collapsed: "
+            f"{kept.collapse}. {kept.program} is kept, and must not be shipped.",
+            hint="Take another recipe, or calibration images like those that the network will "
+            "see. analyze=True with strict=False reports which layers are at fault, as "
+            "`edgese quantize --analyze` does.",
+        )
     if not analyze:
         return kept
     from edgese.quantization.analysis import analysed

@@ -16,7 +16,8 @@ import msgspec
 
 from edgese import catalog
 from edgese.conversion.api import convert
-from edgese.errors import ConfigError, ConversionError
+from edgese.conversion.outcome import error_of
+from edgese.errors import ConfigError
 from edgese.evaluation.api import evaluate
 from edgese.evaluation.comparison import agreement
 from edgese.measure.api import profile
@@ -78,6 +79,7 @@ class _Climb:
             resume=self.resume and trains,
             analyze=analyze,
             out=self.out,
+            strict=False,
             progress=lambda stage, done: self.said(f"{recipe.name}: {stage}", done),
         )
 
@@ -86,9 +88,14 @@ class _Climb:
             program,
             self.target,
             out=self.out,
+            # One that collapsed is a rung that does not hold.
+            strict=False,
             progress=lambda _, stage, done: self.said(stage, done),
         )
-        return _only(rows)
+        (row,) = rows
+        if row.error:
+            raise error_of(row)
+        return row
 
     def reference(self) -> ConversionOutcome:
         rows = convert(
@@ -101,14 +108,7 @@ class _Climb:
             out=self.out,
             progress=lambda _, stage, done: self.said(f"fp32: {stage}", done),
         )
-        return _only(rows)
-
-
-def _only(rows: tuple[ConversionOutcome, ...]) -> ConversionOutcome:
-    (row,) = rows
-    if row.error:
-        raise ConversionError(row.error, hint=row.hint)
-    return row
+        return rows[0]
 
 
 def climb(

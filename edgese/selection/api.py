@@ -9,6 +9,7 @@ still win is looked at, and the answer is the one that measuring everything woul
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -18,6 +19,7 @@ from edgese.devices import find_device
 from edgese.errors import ConfigError, DeviceAbsent, MeasurementError, MissingDependency
 from edgese.measure.sustained import check_length
 from edgese.models.registry import find_model
+from edgese.paths import with_text
 from edgese.protocols import Progress
 from edgese.records.candidate import Candidate
 from edgese.records.decision import Finding, Round, SelectionResult, Spent
@@ -53,7 +55,7 @@ def select(
     aim: Aim,
     order: Order,
     *,
-    budget: str = "",
+    budget: str | Path = "",
     everything: bool = False,
     workers: int = 1,
     ray: str = "",
@@ -62,11 +64,14 @@ def select(
     """The best of the candidates, and why not the others.
 
     What was found is kept in ``order.folder``, and a selection that was interrupted goes on there.
+    What failed for a candidate alone raises nothing: it is why that candidate is not chosen, and
+    the result's ``decision`` says so for each. Where none meets the budget, none is chosen.
 
     Args:
         candidates: as `edgese.selection.candidates.enumerated` makes them.
         aim: the limits, and what to rank by.
-        order: where and how to measure, and what accuracy is judged on.
+        order: where and how to measure, and what accuracy is judged on. Its paths, and those of the
+            candidates' weights, may be given as `Path` too.
         budget: where the limits were read, for the record.
         everything: measures every candidate, whether or not it can still win.
         workers: conversions at once.
@@ -78,6 +83,7 @@ def select(
         DeviceError: a device that is there and cannot be used.
         MissingDependency: a package is not installed.
     """
+    candidates, order = [with_text(one) for one in candidates], with_text(order)
     if not candidates:
         raise ConfigError("There are no candidates.", hint="Name a family, a range or a file.")
     check_inputs(order)
@@ -104,7 +110,7 @@ def select(
     if not absence or job.can_meet_without():
         crew: Crew = Cluster(ray, say) if ray else Alone(workers, say)
         job.work(crew)
-    return job.result(budget)
+    return job.result(str(budget))
 
 
 class _Selection:

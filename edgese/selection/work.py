@@ -14,7 +14,6 @@ from edgese.conversion.run import Report
 from edgese.devices import ANYHOW, Reach
 from edgese.errors import (
     Collapsed,
-    ConversionError,
     DeviceAbsent,
     EdgeseError,
     InputError,
@@ -334,17 +333,15 @@ def _learnt(candidate: Candidate, order: Order, progress: Progress) -> str:
     def tell(advance: Advance) -> None:
         progress(f"train, epoch {advance.epoch} of {advance.epochs}", advance.step / advance.steps)
 
-    return sound(
-        train(
-            spec_of(candidate),
-            order.train_data or order.data,
-            recipe=order.train,
-            weights=RANDOM,
-            out=folder,
-            epochs=order.epochs,
-            resume=(folder / CHECKPOINT).is_file(),
-            progress=tell,
-        )
+    return train(
+        spec_of(candidate),
+        order.train_data or order.data,
+        recipe=order.train,
+        weights=RANDOM,
+        out=folder,
+        epochs=order.epochs,
+        resume=(folder / CHECKPOINT).is_file(),
+        progress=tell,
     ).weights
 
 
@@ -358,6 +355,7 @@ def _converted(
     program: str = "",
 ) -> Path:
     from edgese.conversion.api import convert
+    from edgese.conversion.outcome import error_of
 
     integer = bool(recipe) and catalog.recipe(recipe).is_integer
     random = weights == RANDOM
@@ -372,10 +370,11 @@ def _converted(
         classes=None if program else candidate.classes or None,
         data=(EMBEDDED if random else order.calibration) if integer else None,
         out=Path(order.folder, _ARTIFACTS, *(_slug(candidate) if named else ())),
+        strict=False,
         progress=_reporting(report),
     )
     if not row.artifact:
-        raise ConversionError(f"{candidate.label}: {row.error}", hint=row.hint)
+        raise error_of(row, candidate.label)
     if row.collapse:
         raise Collapsed(
             f"{candidate.label}: the quantized network collapsed: {row.collapse}.",

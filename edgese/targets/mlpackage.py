@@ -1,5 +1,6 @@
 """Reads and writes Core ML packages, and finds faults in the program that one holds."""
 
+import logging
 import struct
 import sys
 from collections import Counter
@@ -58,13 +59,19 @@ def import_coremltools() -> None:
     """Imports coremltools without the packages that it probes for.
 
     None in ``sys.modules`` is Python's own way to say that a module is not there (reference manual,
-    5.3.1); those that are loaded already stay.
+    5.3.1); those that are loaded already stay. What it logs of itself meanwhile is kept away: that
+    Core ML's own libraries are not there, which is so on every system but Apple's, and that it was
+    not tried with this version of torch, which edgese's tests do. What it logs later is shown.
     """
+    logger = logging.getLogger("coremltools")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
     hidden = [name for name in _PROBED if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None is allowed there
     try:
         import coremltools  # noqa: F401  # its import is what this is for
     finally:
+        logger.setLevel(before)
         for name in hidden:
             sys.modules.pop(name, None)
 

@@ -21,6 +21,7 @@ from edgese.errors import Collapsed, ConfigError, stage
 from edgese.models.cost import cost
 from edgese.models.registry import customized, find_model
 from edgese.models.weights import save_weights
+from edgese.paths import as_path
 from edgese.records.model import ModelSpec
 from edgese.records.training import Advance, TrainingLog, TrainingRecipe, TrainingResult
 from edgese.training.checkpoint import CHECKPOINT
@@ -42,8 +43,8 @@ def train(
     data: str | Path = DIGITS,
     *,
     recipe: str | TrainingRecipe = "finetune",
-    weights: str | None = None,
-    out: Path | None = None,
+    weights: str | Path | None = None,
+    out: str | Path | None = None,
     classes: int | None = None,
     resolution: int | tuple[int, int] | None = None,
     split: str = "",
@@ -51,8 +52,8 @@ def train(
     val_split: str = "",
     holdout: float | None = None,
     labels: bool = True,
-    teacher: str | None = None,
-    teacher_model: str = "",
+    teacher: str | Path | None = None,
+    teacher_model: str | Path = "",
     epochs: float | None = None,
     batch: int | None = None,
     lr: float | None = None,
@@ -62,14 +63,12 @@ def train(
     threads: int | None = None,
     workers: int | None = None,
     resume: bool = False,
+    strict: bool = True,
     progress: Callable[[Advance], None] | None = None,
 ) -> TrainingResult:
     """Trains a model from scratch or further, and leaves its weights with its spec in them.
 
     Started by torchrun, processes share each step, and the first one writes and reports.
-
-    A training that comes to nothing is no exception, as a target that fails is none in `convert`:
-    the result's ``collapse`` says why its weights, which are kept, must not be used.
 
     Args:
         model: a model's name, a spec file or a spec.
@@ -94,6 +93,8 @@ def train(
         threads: that a CPU computes with; torch's own choice by default.
         workers: processes that prepare pictures.
         resume: goes on from the checkpoint in ``out``.
+        strict: raises where the training came to nothing. False returns the result, whose
+            ``collapse`` says why its weights must not be used. They are kept in either case.
         progress: is told how far it is.
 
     Raises:
@@ -101,7 +102,8 @@ def train(
             run, or none to resume.
         InputError: weights or pictures that are missing, unreadable or of other classes.
         StoreError: the checkpoint is another run's.
-        Collapsed: the checkpoint's weights are NaN or infinite.
+        Collapsed: the checkpoint's weights are NaN or infinite; with ``strict``, the training came
+            to nothing.
         OutputError: the folder cannot be written, or is full.
         MissingDependency: a package is not installed.
         KeyboardInterrupt: it was interrupted; the checkpoint is there.
@@ -116,17 +118,21 @@ def train(
             hint="Give --weights FILE or imagenet to go on from those, or none to train from "
             "scratch.",
         )
-    folder = out or project.out() / f"{spec.name}-{found.name}"
+    folder = as_path(out or None) or project.out() / f"{spec.name}-{found.name}"
     with together(device) as processes, _claimed(folder, processes, resume=resume):
         start = starting_network(
-            spec, weights, resolution=sides, own_classes=classes is not None, seed=seed
+            spec, str(weights), resolution=sides, own_classes=classes is not None, seed=seed
         )
         pictures = _pictures(
             start.network.spec,
             _Asked(str(data), split, str(val or ""), val_split, holdout, labels=labels),
         )
         named_classes(start.network, pictures.train.class_names)
-        followed = teacher_network(start.network.spec, teacher_model, teacher) if teacher else None
+        followed = (
+            teacher_network(start.network.spec, str(teacher_model), str(teacher))
+            if teacher
+            else None
+        )
         with _computing_with(threads), _training(spec.name):
             log = fit(
                 start.network,
@@ -145,7 +151,7 @@ def train(
         if processes.first:
             store.write_record(result, folder / RESULT)
             (folder / CHECKPOINT).unlink(missing_ok=True)
-    return result
+    return sound(result) if strict else result
 
 
 def sound(result: TrainingResult) -> TrainingResult:

@@ -20,8 +20,18 @@ import pytest
 from edgese import project, store
 from edgese.conversion import cache
 from edgese.conversion.api import convert, exit_code
-from edgese.errors import ConfigError, InputError, OutputError, StoreError
-from edgese.records.artifact import Manifest, TargetOptions
+from edgese.conversion.outcome import check
+from edgese.errors import (
+    Collapsed,
+    ConfigError,
+    ConversionError,
+    EdgeseError,
+    InputError,
+    MissingDependency,
+    OutputError,
+    StoreError,
+)
+from edgese.records.artifact import ConversionOutcome, Manifest, TargetOptions
 from edgese.records.model import ModelSpec
 from edgese.seals import sealed
 from edgese.targets import TARGETS
@@ -92,7 +102,9 @@ def warm(place, converted_once):
 
 
 def tiny(*targets, **settings):
-    return convert(TINY, targets, **{"weights": "none", "out": Path("out")} | settings)
+    return convert(
+        TINY, targets, **{"weights": "none", "out": Path("out"), "strict": False} | settings
+    )
 
 
 def files(folder):
@@ -118,6 +130,42 @@ def test_an_artifact_and_its_manifest_are_left_and_nothing_else(place):
     assert [event[0] for event in news] == ["good"] * len(news)
     assert ("good", "save", pytest.approx(0.425)) in news
     assert news[-1] == ("good", "done", 1.0)
+
+
+def test_a_failed_target_raises_once_the_others_are_there(place):
+    with pytest.raises(ConversionError) as caught:
+        tiny("refuses", "good", "fills", strict=True)
+    message, hint = caught.value.message, caught.value.hint
+    assert message.startswith("2 of 3 targets failed.\nrefuses: ")
+    assert "\nfills: " in message
+    assert "strict=False" in hint
+    assert "tiny-untrained-fp32.good" in hint
+    assert files(place / "out") == ["tiny-untrained-fp32.good", "tiny-untrained-fp32.good.json"]
+
+
+@pytest.mark.parametrize(
+    ("targets", "kind"),
+    [
+        (("fills", "good"), OutputError),
+        (("fills", "lacking"), MissingDependency),
+        (("wrong",), ConversionError),
+    ],
+)
+def test_the_lowest_exit_code_says_what_is_raised(targets, kind):
+    with pytest.raises(EdgeseError) as caught:
+        tiny(*targets, strict=True)
+    assert type(caught.value) is kind
+
+
+def test_an_artifact_that_collapsed_counts_as_failed():
+    good, bad = (
+        ConversionOutcome(target=target, recipe="int8", status="cached", artifact=f"a.{target}")
+        for target in ("good", "folder")
+    )
+    check([good])
+    bad = msgspec.structs.replace(bad, collapse="all images are of one class", exit_code=6)
+    with pytest.raises(Collapsed, match=r"(?s)1 of 2 .*folder: COLLAPSED: all images.*a\.folder"):
+        check([good, bad])
 
 
 def test_failures_of_every_kind_do_not_take_the_others_down(place):

@@ -1,5 +1,6 @@
 """What is printed where: results on stdout alone."""
 
+import io
 import subprocess
 import sys
 
@@ -50,6 +51,44 @@ def test_progress_goes_to_stderr_a_line_for_each_stage(capsys, fraction):
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.splitlines() == ["work: first (0%)", "work: second (100%)"]
+
+
+def test_a_clock_runs_until_the_work_has_ended_and_a_full_bar_is_no_end():
+    from rich.console import Console
+    from rich.progress import TimeElapsedColumn
+
+    from edgese.cli import ui
+
+    now = 0.0
+    progress = ui.progress_bars(Console(file=io.StringIO()))
+    progress.get_time = lambda: now
+    show = ui.shown_by(progress, ["work"])
+    (clock,) = (column for column in progress.columns if isinstance(column, TimeElapsedColumn))
+
+    def told(after):
+        nonlocal now
+        now += after
+        return str(clock.render(progress.tasks[0]))
+
+    show("work", "export", 0.5)
+    assert told(5) == "0:00:05"
+    show("work", "export", 1.0)
+    assert told(5) == "0:00:10"
+    # This stage reports nothing more.
+    show("work", "search the ranges", 0.0)
+    assert told(50) == "0:01:00"
+    show("work", "save", 1.0)
+    assert told(60) == "0:02:00"
+    # One work may be several, as of the groups of a measurement.
+    show("work", "done", 1.0)
+    assert told(60) == "0:02:00"
+    show("work", "next", 0.0)
+    assert told(0) == "0:03:00"
+    for end in ("done", "failed", "cached"):
+        show("work", "next", 0.5)
+        show("work", end, 1.0)
+        stopped = told(0)
+        assert told(60) == stopped
 
 
 @pytest.mark.parametrize("cell", ["a" * 300, "pip install 'edgese[train]'", "out[1]/:x:.onnx"])
