@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from edgese import __version__
+from edgese import __version__, bounds
 from edgese.data.classes import ClassNames
 from edgese.data.listing import labelled, limited, recorded
 from edgese.data.pictures import read_picture
@@ -202,8 +202,8 @@ def _prepared(
 def _content(path: Path) -> bytes | None:
     """The bytes of a file; None where `read_picture` says what is wrong with it."""
     try:
-        return path.read_bytes() if path.is_file() else None
-    except OSError:
+        return bounds.content(path, "image", bounds.IMAGE_BYTES)
+    except InputError:
         return None
 
 

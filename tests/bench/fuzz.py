@@ -44,6 +44,8 @@ import tomli_w
 
 import edgese
 from edgese import __main__, __version__
+from edgese.budgets.regression import figure_of
+from edgese.measure.summary import OF_LAUNCH
 from edgese.records.baseline import NOISE_RUNS, Baseline, Noise, NoiseFile
 from edgese.records.evaluation import EvaluationResult
 from edgese.records.inspection import Inspection
@@ -284,6 +286,12 @@ def write_noise(folder: Path) -> None:
         sha256=found.sha256,
         plan=msgspec.convert(plan, MeasurePlan),
         levels_ms=tuple(found.latency.p50_ms * (1 + 0.001 * n) for n in range(NOISE_RUNS)),
+        figures={
+            name: tuple(
+                figure_of(name, found.launches).value * (1 + 0.001 * n) for n in range(NOISE_RUNS)
+            )
+            for name in OF_LAUNCH
+        },
         created=(datetime.now(UTC).isoformat(timespec="seconds"),) * NOISE_RUNS,
     )
     result = sealed(NoiseFile(noises=(noise,), edgese=__version__))

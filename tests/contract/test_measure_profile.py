@@ -248,8 +248,8 @@ def running_profile(artifact):
         for line in process.stdout:
             if "round" in line:
                 break
-        # The command, the driver and one serving process.
-        assert len(processes_with(marker)) == 3
+        # The command, the guard of its children, the driver and one serving process.
+        assert len(processes_with(marker)) == 4
         yield process, marker
 
 

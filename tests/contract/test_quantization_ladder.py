@@ -123,7 +123,7 @@ class Stairs:
             layers = tuple(cost(layer, db) for layer, db in [("a", 30), ("b", 10), ("c", 50)])
         else:
             self.asked.append(recipe)
-        return SimpleNamespace(program=recipe.name, layers=layers)
+        return SimpleNamespace(program=recipe.name, layers=layers, collapse="")
 
     def convert(self, program, _target, *, recipe="", **_):
         """An artifact with the program's name."""
@@ -135,7 +135,10 @@ class Stairs:
 
     def agreement(self, _reference, found, _logits):
         """As the test says of this rung."""
-        return SimpleNamespace(top1_difference=-self.drops[found.top1] / 100)
+        lost = round(100 * self.drops[found.top1])
+        return SimpleNamespace(
+            only_first_right=lost, only_second_right=0, left_out=0, pictures=10_000
+        )
 
     def profile(self, artifacts, **_):
         """As the test says of this rung."""
