@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Runs the command line and exits; see `edgese.errors` for the codes."""
-    from edgese import scratch
-
     # Torch makes a folder when it is imported, and Python's processes make theirs.
-    scratch.take_over()
+    # Who asks what there is waits for nothing else.
+    if set(sys.argv[1:]) - {"--help", "-h", "--version"}:
+        from edgese import scratch
+
+        scratch.take_over()
     sys.exit(run())
 
 

@@ -2,10 +2,11 @@
 
 import os
 import platform
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+from edgese import lifeline
 
 _LINUX: Final = platform.system() == "Linux"
 _CGROUPS: Final = Path("/sys/fs/cgroup")
@@ -60,8 +61,7 @@ def arithmetic() -> str:
     found = {_named(*line.split(":", 1)) for line in lines if ":" in line}
     if platform.system() == "Darwin":
         command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-        named = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        found = {named.strip(), f"macOS {platform.mac_ver()[0]}"}
+        found = {lifeline.run(command).stdout.strip(), f"macOS {platform.mac_ver()[0]}"}
     told = {f"{name}={os.environ[name]}" for name in _CHOOSING if os.environ.get(name)}
     return "; ".join(sorted({*found, *told} - {""}))
 

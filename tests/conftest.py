@@ -67,7 +67,7 @@ def timm_reference(torchvision_operators):  # noqa: ARG001  # timm imports torch
 
 
 @pytest.fixture(autouse=True)
-def hints_name_what_exists(monkeypatch):
+def hints_name_what_exists():
     """Every error that a command of a test ends in names options that this command has."""
     import edgese.__main__ as command_line
 
@@ -79,7 +79,10 @@ def hints_name_what_exists(monkeypatch):
             assert not hints.check_hint(error.hint, command), error.hint
         return shown(error)
 
-    monkeypatch.setattr(command_line, "_failed", checked)
+    # Not the fixture monkeypatch: what a test patches would be undone after its other fixtures.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command_line, "_failed", checked)
+        yield
 
 
 @pytest.fixture

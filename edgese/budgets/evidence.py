@@ -201,12 +201,12 @@ class Times:
 def over_launches(values: Sequence[float], least: float = LEAST_SPREAD) -> Times | Unknown:
     """One figure of each process: their `trimmed_mean`, of logarithms.
 
-    One process says nothing of how processes differ.
+    One process says nothing of how processes differ, and a time or a size of 0 is none.
 
     Args:
         least: that they differ by at least, as a share.
     """
-    if len(values) < 2:
+    if len(values) < 2 or min(values) <= 0:
         return Unknown(value=values[0])
     return times_of(trimmed_mean([*map(log, values)]), len(values), least=least)
 

@@ -226,7 +226,8 @@ def _relative(limit: Limit, candidate: Candidate, against: Against) -> _Found:
     then = base.profile
     if limit.quantity == "size_growth":
         if candidate.size_bytes is None:
-            return _Found(None, "", candidate.uncounted)
+            settle = next_steps.measure_candidate(candidate)
+            return _Found(None, "", candidate.uncounted or _UNCOUNTED, settle)
         told = f"{candidate.size_bytes} bytes, {then.size_bytes} before"
         return _Found(growth_of(candidate.size_bytes, then.size_bytes), "read", told)
     if limit.quantity == "memory_growth":
@@ -309,7 +310,9 @@ def _memory(candidate: Candidate, against: Against) -> _Found:
 
 def _size(candidate: Candidate) -> _Found:
     if candidate.size_bytes is None:
-        return _Found(None, "", candidate.uncounted, next_steps.measure_candidate(candidate))
+        return _Found(
+            None, "", candidate.uncounted or _UNCOUNTED, next_steps.measure_candidate(candidate)
+        )
     told = f"{candidate.size_bytes} bytes in the file"
     return _Found(Exact(value=candidate.size_bytes), "read", told)
 
@@ -358,7 +361,7 @@ def _partitions(candidate: Candidate) -> _Found:
             return _Found(None, "", reason, next_steps.inspect(candidate))
         told = f"{candidate.delegate.title}, {candidate.delegate.basis}"
         return _Found(Exact(value=candidate.delegate.partitions), "read", told)
-    return _Found(None, "", candidate.uncounted, next_steps.inspect(candidate))
+    return _Found(None, "", candidate.uncounted or _UNCOUNTED, next_steps.inspect(candidate))
 
 
 def _cpu_operators(candidate: Candidate) -> _Found:
@@ -373,7 +376,7 @@ def _cpu_operators(candidate: Candidate) -> _Found:
         return _Found(
             Exact(value=candidate.estimate.cpu_operators), "read", candidate.estimate.compiler
         )
-    return _Found(None, "", candidate.uncounted, next_steps.inspect(candidate))
+    return _Found(None, "", candidate.uncounted or _UNCOUNTED, next_steps.inspect(candidate))
 
 
 def _accuracy(candidate: Candidate) -> _Found:
@@ -412,6 +415,7 @@ def _unread(*evaluations: Evaluation) -> str:
     )
 
 
+_UNCOUNTED: Final = "Nobody has read it from the artifact: give that beside its profile."
 _NOT_EVALUATED: Final = "It was not evaluated, or that file was not given."
 # What an interval is too wide for, more of the same makes narrower.
 _MORE: Final = "FOLDER_OF_MORE_IMAGES"

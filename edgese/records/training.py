@@ -351,12 +351,12 @@ class Answers(Record, frozen=True):
         majority: images of the class that most of them have.
     """
 
-    classes: int
-    images: int
-    right: int
-    given: int
-    expected: int
-    majority: int
+    classes: Positive
+    images: Positive
+    right: Count
+    given: Count
+    expected: Count
+    majority: Count
 
 
 class TrainingLog(Record, frozen=True):

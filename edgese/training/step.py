@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgese.errors import ConfigError
 from edgese.records.model import Preprocessing
 from edgese.training.checkpoint import Learner
 from edgese.training.extension import Extension
@@ -18,6 +19,8 @@ from edgese.training.regularization import fresh_norms, set_dropout, set_momentu
 # What random numbers are for; `edgese.training.batches` has the others.
 _MIXUP: Final = 3
 _DEVICE: Final = 4
+# How torch's BatchNorm complains of a batch of one value a channel.
+_ONE_VALUE: Final = "Expected more than 1 value per channel"
 
 
 class Taken(NamedTuple):
@@ -76,6 +79,9 @@ class Stepper:
             step: from 0.
             pictures: (N, 3, H, W), bytes.
             labels: (N,).
+
+        Raises:
+            ConfigError: one image, of which one pixel is left: BatchNorm can learn nothing.
         """
         plan, learner = self.plan, self.learner
         phase, lr = plan.phase(step), plan.lr(step)
@@ -89,7 +95,16 @@ class Stepper:
         inputs = pictures.to(self.processes.device, non_blocking=True).float()
         inputs.div_(255).sub_(self.mean).div_(self.std)
         labels = labels.to(self.processes.device, non_blocking=True)
-        loss, right = self._loss(inputs, labels, self._share(step, phase.mixup))
+        try:
+            loss, right = self._loss(inputs, labels, self._share(step, phase.mixup))
+        except ValueError as error:
+            if _ONE_VALUE not in str(error):
+                raise
+            raise ConfigError(
+                f"BatchNorm has one value a channel to learn from: {len(labels)} image at once in "
+                f"each process, of {inputs.shape[2]}x{inputs.shape[3]} px.",
+                hint="Give a larger --batch or --resolution.",
+            ) from error
         if (more := self.extension.loss()) is not None:
             loss = loss + more
         loss.backward()  # type: ignore[no-untyped-call]

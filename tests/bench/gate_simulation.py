@@ -17,12 +17,13 @@ from edgese.budgets.observing import Against, cell_of
 from edgese.budgets.repeats import with_repeats
 from edgese.measure.summary import OF_LAUNCH, summary
 from edgese.models.registry import find_model
-from edgese.records.artifact import OperatorReport, OutsideOperator, WeightsInfo
+from edgese.records.artifact import WeightsInfo
 from edgese.records.baseline import BaselineCell, Noise, NoiseFile
 from edgese.records.budget import RELATIVE, BudgetTable, Limit
 from edgese.records.emulation import Emulation, InstructionCounts
 from edgese.records.estimate import Estimate
 from edgese.records.evaluation import Evaluation, EvaluationData, Prediction, Proportion
+from edgese.records.inspection import DelegateReport
 from edgese.records.interval import Interval
 from edgese.records.measurement import Block, DeviceInfo, Launch, MeasurePlan, Profile
 from edgese.records.prediction import Evidence
@@ -631,14 +632,18 @@ def estimated(latency_ms: float) -> Candidate:
     return candidate_of(estimate=estimate)
 
 
-def operators_of(partitions: int, outside: int) -> OperatorReport:
-    """What a delegate takes of an artifact."""
-    return OperatorReport(
+def read_of(partitions: int, outside: int) -> Candidate:
+    """What a delegate takes of an artifact, as it was read from the artifact."""
+    report = DelegateReport(
         delegate="xnnpack",
-        operators={},
+        title="XNNPACK",
+        basis="read",
+        by="",
+        operators=1000,
+        taken=1000 - outside,
         partitions=partitions,
-        outside=(OutsideOperator(operator="x", count=outside, reason=""),),
     )
+    return candidate_of(delegate=report)
 
 
 # As on two cores of a server with other work on it: runs differ by more than their processes say.
@@ -715,7 +720,7 @@ WORLDS: Final = (
         "size",
         "size_bytes",
         100,
-        exactly(lambda n: candidate_of(profile=profile_of([1.0, 1.0], size_bytes=n))),
+        exactly(lambda n: candidate_of(size_bytes=n)),
         step=1.0,
     ),
     World(
@@ -723,7 +728,7 @@ WORLDS: Final = (
         "size_growth",
         1.0,
         exactly(
-            lambda n: candidate_of(profile=profile_of([1.0, 1.0], size_bytes=100 + n)),
+            lambda n: candidate_of(profile=profile_of([1.0, 1.0]), size_bytes=100 + n),
             baseline_of([1.0, 1.0], size_bytes=100),
             percent=True,
         ),
@@ -741,14 +746,14 @@ WORLDS: Final = (
         "pieces",
         "partitions",
         100,
-        exactly(lambda n: candidate_of(operators=operators_of(n, 0))),
+        exactly(lambda n: read_of(n, 0)),
         step=1.0,
     ),
     World(
         "operators outside",
         "cpu_operators",
         100,
-        exactly(lambda n: candidate_of(operators=operators_of(1, n))),
+        exactly(lambda n: read_of(1, n)),
         step=1.0,
     ),
     World(

@@ -224,6 +224,28 @@ def test_an_average_of_few_batches_has_nothing_of_what_batchnorm_began_with(plac
     assert result.log.val.share > 0.7
 
 
+def test_a_batch_that_leaves_batchnorm_one_value_is_refused(place, capsys):
+    data = noise(place / "data", 40)
+    assert run(command(data, "--batch", "1", "--resolution", "4", "--epochs", "1")) == 2
+    assert "Give a larger --batch or --resolution." in capsys.readouterr().err
+
+
+def test_a_batch_that_is_larger_than_the_data_is_filled(place):
+    result = edgese.train(
+        "tiny.toml",
+        noise(place / "data", 20, mean=True),
+        recipe="digits",
+        weights="none",
+        batch=64,
+        epochs=64,
+        out=place / "out",
+        device="cpu",
+        workers=0,
+    )
+    assert result.log.steps == 18
+    assert result.log.epochs[-1].train_top1 > 0.5
+
+
 def test_a_quantization_that_collapses_keeps_its_program_and_ends_with_6(place, capsys):
     data = noise(place / "data", 48, mean=True)
     weights = spoilt_weights(place / "spoilt.safetensors")

@@ -158,7 +158,7 @@ def test_one_image_in_three_spellings_is_named_as_one(tmp_path):
     (tmp_path / "a.jpg").touch()
     for other in ("./a.jpg", "sub/../a.jpg", str(tmp_path / "a.jpg")):
         (tmp_path / "x.csv").write_text(f"file\na.jpg\n{other}\n")
-        with pytest.raises(InputError, match="as line 2 does"):
+        with pytest.raises(InputError, match="the image of line 2"):
             unlabelled(tmp_path / "x.csv")
 
 

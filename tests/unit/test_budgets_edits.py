@@ -162,7 +162,7 @@ KINDS = {
 BESIDE = {"baseline": "baseline.json", "noise": "noise.json"}
 # The limit, the file that is edited, what is given beside it, and the gate's answer to the truth.
 CASES = [
-    ("latency_p50_ms = 12", "profile.json", ["profile.json"], {}, 1),
+    ("latency_p50_ms = 12", "profile.json", ["profile.json"], {"noise": "noise.json"}, 1),
     ("size_mb = 0.0001", "profile.json", ["profile.json", "a.onnx"], {}, 1),
     ("size_mb = 0.0001", "a.onnx.json", ["profile.json", "a.onnx"], {}, 1),
     ("memory_mb = 100", "profile.json", ["profile.json"], {}, 1),
@@ -275,7 +275,9 @@ def test_the_truth_passes_where_it_keeps_to_its_limits(case):
         "accuracy = 0.5\naccuracy_drop = 0.5\n"
     )
     files = ["profile.json", "a.onnx", "inspection.json", "drop.json"]
-    result = gate([case / each for each in files], budget=case / "budget.toml")
+    result = gate(
+        [case / each for each in files], budget=case / "budget.toml", noise=case / "noise.json"
+    )
     assert (result.exit_code, len(result.cells)) == (0, 6)
 
 

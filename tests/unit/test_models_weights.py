@@ -100,7 +100,7 @@ def test_the_spec_of_other_classes_is_refused_with_the_option(tmp_path):
     path = safetensors(tmp_path / "w.safetensors", customized(LITE0, classes=10))
 
     with pytest.raises(InputError, match="--classes 10"):
-        resolve_weights(LITE0, str(path))
+        resolve_weights(LITE0, str(path), classes=1000)
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])

@@ -95,8 +95,8 @@ def test_a_third_partys_target_is_loaded_when_its_name_is_not_built_in(monkeypat
     monkeypatch.setattr(
         targets, "entry_points", lambda group: offered if group == "edgese.targets" else Offered()
     )
-    assert target_module("tvm") == "theirs"
-    assert target_module("tflite") is TARGETS["tflite"]
+    assert target_module("tvm").target == "theirs"
+    assert target_module("tflite").target is TARGETS["tflite"]
 
 
 def test_importing_the_targets_loads_none_of_their_packages():
