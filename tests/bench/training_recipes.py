@@ -191,6 +191,7 @@ class Bench:
                 out=out,
                 threads=1,
                 workers=0,
+                strict=False,
             )
         return str(out / "weights.safetensors")
 
@@ -212,6 +213,7 @@ class Bench:
             out=out,
             threads=case.threads,
             workers=0,
+            strict=False,
         )
 
     def run(self, case: Case) -> Row:
@@ -247,6 +249,7 @@ class Bench:
             recipe="int8-qat",
             epochs=QAT_EPOCHS,
             out=out,
+            strict=False,
         )
         recipe = catalog.training_recipe("qat")
         log = result.log

@@ -95,6 +95,7 @@ def measured(tiny, deep, broken):
     news = []
     result = profile(
         [tiny, deep, broken, tiny],
+        strict=False,
         progress=lambda stage, fraction: news.append((stage, fraction)),
         **QUICK,
     )
@@ -286,11 +287,19 @@ def test_a_fake_device_is_given_everything_that_the_job_needs(tiny, deep):
 
 
 def test_a_recorded_answer_becomes_profiles(tiny):
-    settings = QUICK | {"min_runs": 16}
+    settings = QUICK | {"min_runs": 16, "strict": False}
     result = profile([tiny] * 4, device=FakeDevice(lambda _: RECORDED), **settings)
     assert [one.latency.count for one in result.profiles] == [16, 16, 16]
     assert [one.artifact for one in result.ratios] == [f"{tiny} (2)", f"{tiny} (3)"]
     assert len(result.failures) == 1
+
+
+def test_what_could_not_be_measured_raises_once_the_others_are_written(tiny, tmp_path):
+    settings = QUICK | {"min_runs": 16, "out": str(tmp_path / "result.json")}
+    with pytest.raises(DeviceError, match=r"1 of the artifacts could not be measured\.\n.*tiny"):
+        profile([tiny] * 4, device=FakeDevice(lambda _: RECORDED), **settings)
+    stored = ProfileResult.from_json((tmp_path / "result.json").read_text(), "result.json")
+    assert (len(stored.profiles), len(stored.failures)) == (3, 1)
 
 
 def test_without_the_baseline_there_is_no_ratio(tiny):
@@ -301,7 +310,7 @@ def test_without_the_baseline_there_is_no_ratio(tiny):
     data = json.dumps(content).encode()
     end = json.dumps({"end": hashlib.sha256(data).hexdigest()})
     outcome = msgspec.structs.replace(RECORDED, stdout=end, files={"result.json": data})
-    result = profile([tiny] * 4, device=FakeDevice(lambda _: outcome), **QUICK)
+    result = profile([tiny] * 4, device=FakeDevice(lambda _: outcome), strict=False, **QUICK)
     assert len(result.profiles) == 3
     assert result.ratios == ()
 
@@ -356,7 +365,7 @@ def test_what_a_runtime_prints_does_not_disturb_the_protocol(unruly):
 
 
 def test_a_runtime_that_dies_while_measuring_is_told_and_the_others_go_on(unruly):
-    result = profile([unruly("chats"), unruly("dies")], **QUICK)
+    result = profile([unruly("chats"), unruly("dies")], strict=False, **QUICK)
     (failure,) = result.failures
     assert "ended with code -6 during measuring" in failure.error
     assert [one.latency.count for one in result.profiles] == [80]

@@ -160,6 +160,7 @@ def test_the_function_takes_the_same_words(tmp_path):
         seed=5,
         device="cpu",
         workers=0,
+        strict=False,
     )
     assert (trained.log.recipe.batch, trained.log.recipe.optimizer.lr) == (32, 0.05)
     assert trained.log.seed == 5

@@ -175,20 +175,32 @@ def test_a_training_that_comes_to_nothing_keeps_its_weights_and_ends_with_6(
         sound(stored)
 
 
-def test_the_function_returns_the_verdict_and_raises_nothing(place):
-    result = edgese.train(
-        "tiny.toml",
-        noise(place / "data", 40),
-        recipe="digits",
-        weights="none",
-        lr=1e9,
-        out=place / "out",
-        device="cpu",
-        workers=0,
-    )
-    assert result.collapse == result.log.collapse
-    assert "the weights are those before the first step" in result.collapse
-    assert Path(result.weights).is_file()
+@pytest.mark.parametrize("strict", [True, False])
+def test_the_function_raises_the_verdict_or_returns_it_and_keeps_the_weights(place, strict):
+    data = noise(place / "data", 40)
+
+    def trained():
+        return edgese.train(
+            "tiny.toml",
+            data,
+            recipe="digits",
+            weights="none",
+            lr=1e9,
+            out=place / "out",
+            device="cpu",
+            workers=0,
+            strict=strict,
+        )
+
+    if strict:
+        with pytest.raises(Collapsed, match="the weights are those before the first step"):
+            trained()
+        stored = store.read_record(TrainingResult, place / "out" / "result.json", remake="again")
+    else:
+        stored = trained()
+        assert "the weights are those before the first step" in stored.collapse
+    assert stored.collapse == stored.log.collapse
+    assert Path(stored.weights).is_file()
 
 
 def test_an_average_of_few_batches_has_nothing_of_what_batchnorm_began_with(place):
@@ -206,6 +218,7 @@ def test_an_average_of_few_batches_has_nothing_of_what_batchnorm_began_with(plac
         out=place / "out",
         device="cpu",
         workers=0,
+        strict=False,
     )
     assert result.log.steps == 10
     assert result.log.val.share > 0.7

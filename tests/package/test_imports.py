@@ -28,7 +28,7 @@ LAYERS = (
     ("records",),
     ("bounds", "workers"),
     ("lifeline",),
-    ("guard", "errors"),
+    ("guard", "errors", "paths"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
