@@ -354,7 +354,7 @@ def test_an_edited_manifest_in_the_cache_is_not_served(warm, edit, changes):
 
 def test_an_entry_of_another_key_is_not_served(warm):
     (good,) = (path.parent for path in warm.glob("cache/artifacts/*/tiny-untrained-fp32.good"))
-    (folder,) = (path.parent for path in warm.glob("cache/artifacts/*/*.folder"))
+    (folder,) = (path.parent for path in warm.glob("cache/artifacts/*/*.bundle"))
     shutil.rmtree(folder)
     shutil.copytree(good, folder)
     (row,) = tiny("folder", out=Path("elsewhere"))
