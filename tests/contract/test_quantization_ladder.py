@@ -123,7 +123,7 @@ class Stairs:
             layers = tuple(cost(layer, db) for layer, db in [("a", 30), ("b", 10), ("c", 50)])
         else:
             self.asked.append(recipe)
-        return SimpleNamespace(program=recipe.name, layers=layers)
+        return SimpleNamespace(program=recipe.name, layers=layers, collapse="")
 
     def convert(self, program, _target, *, recipe="", **_):
         """An artifact with the program's name."""
