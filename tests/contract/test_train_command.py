@@ -77,7 +77,8 @@ def folders(place):
     return place / "data"
 
 
-def command(*rest, weights="none", recipe="digits", epochs="1", out="out"):
+def command(*rest, weights="none", recipe="digits", epochs="3", out="out"):
+    """Long enough to be better than chance, which ends with another exit code."""
     arguments = ("train", "tiny.toml", "--weights", weights, "--recipe", recipe, "--out", out)
     return [*arguments, "--epochs", epochs, "--workers", "0", "--device", "cpu", *map(str, rest)]
 
@@ -170,9 +171,7 @@ def test_the_function_takes_the_same_words(tmp_path):
 
 
 def test_class_folders_give_a_new_model_its_classes_and_their_names(folders, capsys):
-    trained = result(
-        capsys, command("--data", folders, "--classes", 3, "--batch", 8, recipe="finetune")
-    )
+    trained = result(capsys, command("--data", folders, "--classes", 3, "--batch", 8, epochs="12"))
     assert trained.model.labels == ("cat", "dog", "fox")
     assert (trained.train.labelled_by, trained.train.pictures, trained.val.pictures) == (
         "order",
@@ -185,7 +184,8 @@ def test_class_folders_give_a_new_model_its_classes_and_their_names(folders, cap
 @pytest.mark.usefixtures("folders")
 def test_a_csv_file_gives_training_and_validation_splits(capsys):
     splits = ("--split", "train", "--val-split", "test")
-    trained = result(capsys, command("--data", "data.csv", "--classes", 3, *splits))
+    options = ("--data", "data.csv", "--classes", 3, "--batch", 8, *splits)
+    trained = result(capsys, command(*options, epochs="12"))
     assert (trained.train.pictures, trained.val.pictures) == (18, 6)
     assert trained.log.val.of == 6
 
@@ -300,7 +300,6 @@ def test_what_cannot_be_is_told_before_anything_is_trained(fails, code, options,
         (2, ("--device", "cuda:77"), "There is no device 'cuda:77'"),
         (2, ("--device", "toaster"), "There is no device 'toaster'"),
         (2, ("--batch", 0), "above 0"),
-        (6, ("--lr", 1e9, "--epochs", 3), "smaller --lr"),
     ],
     ids=str,
 )
@@ -318,7 +317,7 @@ def test_missing_weights_are_not_replaced_by_random_ones(place, fails):
 def test_a_student_follows_a_teacher_of_another_model_without_labels(folders, capsys):
     wide = SPEC.replace('"tiny"', '"wide"').replace("channels = 8", "channels = 16")
     (folders.parent / "wide.toml").write_text(wide)
-    rest = ["--recipe", "digits", "--epochs", "1", "--workers", "0", "--device", "cpu"]
+    rest = ["--recipe", "digits", "--epochs", "3", "--workers", "0", "--device", "cpu"]
     assert run(["train", "wide.toml", "--weights", "none", "--out", "wide", *rest]) == 0
     capsys.readouterr()
     teacher = ("--teacher", "wide/weights.safetensors", "--teacher-model", "wide.toml")

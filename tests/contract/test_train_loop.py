@@ -536,7 +536,7 @@ def test_a_student_follows_its_teacher_without_labels(tmp_path):
     data = some(200, val=60)
     teacher, _ = trained(tmp_path / "a", changed(epochs=8), data=data)
     nameless = without_labels(data)
-    recipe = changed(epochs=6, distillation=Distillation())
+    recipe = changed(epochs=9, distillation=Distillation())
     student, log = trained(
         tmp_path / "b", recipe, data=nameless, student=network(seed=7), teacher=teacher
     )
