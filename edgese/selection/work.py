@@ -12,7 +12,7 @@ import msgspec
 from edgese import __version__, catalog, store
 from edgese.conversion.run import Report
 from edgese.devices import ANYHOW, Reach
-from edgese.errors import Collapsed, ConversionError, DeviceAbsent, EdgeseError, InputError
+from edgese.errors import ConversionError, DeviceAbsent, EdgeseError, InputError
 from edgese.models.weights import resolve_weights
 from edgese.protocols import Progress
 from edgese.records.base import Record
@@ -358,11 +358,6 @@ def _converted(
     )
     if not row.artifact:
         raise ConversionError(f"{candidate.label}: {row.error}", hint=row.hint)
-    if row.collapse:
-        raise Collapsed(
-            f"{candidate.label}: the quantized network collapsed: {row.collapse}.",
-            hint="`edgese quantize --analyze` reports which layers are at fault.",
-        )
     return Path(row.artifact)
 
 
