@@ -12,13 +12,7 @@ import msgspec
 from edgese import __version__, catalog, store
 from edgese.conversion.run import Report
 from edgese.devices import ANYHOW, Reach
-from edgese.errors import (
-    Collapsed,
-    DeviceAbsent,
-    EdgeseError,
-    InputError,
-    StoreError,
-)
+from edgese.errors import DeviceAbsent, EdgeseError, InputError, StoreError
 from edgese.models.weights import resolve_weights
 from edgese.protocols import Progress
 from edgese.records.base import Record
@@ -375,11 +369,6 @@ def _converted(
     )
     if not row.artifact:
         raise error_of(row, candidate.label)
-    if row.collapse:
-        raise Collapsed(
-            f"{candidate.label}: the quantized network collapsed: {row.collapse}.",
-            hint="`edgese quantize --analyze` reports which layers are at fault.",
-        )
     return Path(row.artifact)
 
 

@@ -170,9 +170,7 @@ def weighted(candidates, tmp_path):
     return msgspec.structs.replace(first, weights=str(tmp_path / "tiny.safetensors"))
 
 
-def test_the_drop_from_fp32_is_judged_on_the_same_pictures(weighted, tmp_path, monkeypatch):
-    # The network's weights are random: of two answers int8 keeps one.
-    monkeypatch.setattr("edgese.quantization.ptq.collapse", lambda *_: "")
+def test_the_drop_from_fp32_is_judged_on_the_same_pictures(weighted, tmp_path):
     full = msgspec.structs.replace(weighted, recipe="fp32")
     there = msgspec.structs.replace(order(tmp_path / "work"), data=str(tmp_path / "pictures"))
     found = select([weighted, full], aim(accuracy_drop=0.9), there, everything=True)

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -14,14 +15,19 @@ from shapes import write_shapes
 import edgese
 from edgese import catalog, store
 from edgese.__main__ import run
+from edgese.cli.select import exit_code
 from edgese.errors import Collapsed
 from edgese.models.builder import build
 from edgese.models.registry import customized, find_model
 from edgese.models.untrained import plausible
 from edgese.models.weights import save_weights
 from edgese.quantization.ladder import climb
+from edgese.records.candidate import Candidate
+from edgese.records.measurement import MeasurePlan
 from edgese.records.model import Normalization
 from edgese.records.training import TrainingResult
+from edgese.selection.agenda import Step
+from edgese.selection.work import Order, perform
 from edgese.training.api import sound
 from edgese.training.plan import adapted
 from edgese.training.start import starting_network
@@ -295,3 +301,32 @@ def test_no_rung_of_a_ladder_holds_that_has_collapsed(place, monkeypatch):
     )
     assert [rung.verdict for rung in ladder.rungs] == ["collapsed"]
     assert ladder.chosen == ""
+
+
+@pytest.mark.parametrize(("collapse", "code"), [("", 0), ("it answers 1 classes", 6)])
+def test_a_selection_whose_choice_has_collapsed_ends_with_6(collapse, code):
+    quantization = SimpleNamespace(collapse=collapse)
+    found = SimpleNamespace(
+        candidate=SimpleNamespace(label="a"), manifest=SimpleNamespace(quantization=quantization)
+    )
+    other = SimpleNamespace(candidate=SimpleNamespace(label="b"), manifest=None)
+    decision = SimpleNamespace(chosen="a", standings=())
+    assert exit_code(SimpleNamespace(findings=(other, found), decision=decision)) == code
+
+
+@pytest.mark.usefixtures("place")
+def test_a_selection_does_not_go_on_with_weights_that_came_to_nothing(place):
+    order = Order(
+        device="host",
+        plan=MeasurePlan(threads=1),
+        folder=str(place / "select"),
+        data=str(noise(place / "data", 120)),
+        train="digits",
+        epochs=2,
+    )
+    one = Candidate(model="tiny.toml", resolution=(16, 16), target="tflite", recipe="fp32")
+    step = Step(candidate=one, work="accuracy")
+    for _ in range(2):  # the second finds the finished training
+        found = perform(step, order)
+        assert found.exit_code == 6
+        assert "collapsed" in found.error
