@@ -11,7 +11,7 @@ from typing import Final
 
 from edgese.budgets.candidates import Candidate
 from edgese.budgets.inputs import Inputs, untrusted_of
-from edgese.errors import EdgeseError, InputError, StoreError
+from edgese.errors import Collapsed, EdgeseError, InputError, StoreError
 from edgese.models.cost import cost
 from edgese.records.artifact import Manifest
 from edgese.records.budget import Budget
@@ -51,6 +51,7 @@ def _recounted(
         yield candidate._replace(uncounted=_ABSENT)
         return
     try:
+        _check_sound(path)
         _check_described(candidate, inputs)
         found = candidate._replace(size_bytes=size_of(path))
         limits = budget.limits_for(candidate.device, candidate.target)
@@ -60,8 +61,24 @@ def _recounted(
             yield _estimated(found, path)
         else:
             yield _inspected(found, path, inputs)
-    except (InputError, StoreError) as error:
+    except (Collapsed, InputError, StoreError) as error:
         untrusted.append(untrusted_of(path, error))
+
+
+def _check_sound(path: Path) -> None:
+    """Refuse an artifact whose quantization collapsed, whatever its limits are.
+
+    Raises:
+        Collapsed: its manifest says so.
+        InputError: the manifest is not readable.
+        StoreError: the manifest is another artifact's.
+    """
+    quantization = read_manifest(path).quantization if manifest_path(path).is_file() else None
+    if quantization is not None and quantization.collapse:
+        raise Collapsed(
+            f"{path} collapsed in its quantization: {quantization.collapse}.",
+            hint="`edgese quantize MODEL --analyze` reports which layers are at fault.",
+        )
 
 
 def _artifact(candidate: Candidate, inputs: Inputs) -> Path | None:

@@ -27,6 +27,7 @@ from edgese.records.evaluation import (
 )
 from edgese.records.inspection import Inspection
 from edgese.records.profile import ProfileResult
+from edgese.records.quantization import Calibration, Fidelity, Quantization
 from edgese.seals import sealed
 from edgese.store import manifest_path, sha256_of, size_of, write_record
 
@@ -279,6 +280,29 @@ def test_the_truth_passes_where_it_keeps_to_its_limits(case):
         [case / each for each in files], budget=case / "budget.toml", noise=case / "noise.json"
     )
     assert (result.exit_code, len(result.cells)) == (0, 6)
+
+
+def test_an_artifact_that_collapsed_never_passes(case):
+    place = manifest_path(case / "a.onnx")
+    truth = place.read_text()
+    manifest = msgspec.json.decode(truth, type=Manifest)
+    (case / "budget.toml").write_text("[budget]\nsize_mb = 1\n")
+    asked = [case / "profile.json", case / "a.onnx"]
+    try:
+        for collapse, code in (("", 0), ("it answers 1 class", 6)):
+            quantization = Quantization(
+                calibration=Calibration(source="embedded", pictures=()),
+                fidelity=Fidelity(pictures=32, sqnr_db=3.0),
+                collapse=collapse,
+            )
+            told = sealed(msgspec.structs.replace(manifest, quantization=quantization))
+            place.write_text(told.to_json())
+            result = gate(asked, budget=case / "budget.toml")
+            assert result.exit_code == code
+        (untrusted,) = result.untrusted
+        assert "it answers 1 class" in untrusted.message
+    finally:
+        place.write_text(truth)
 
 
 def test_counts_of_an_absent_artifact_are_unclear(case, tmp_path, monkeypatch, profile_of):
