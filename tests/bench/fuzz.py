@@ -15,6 +15,7 @@ does not end is killed. What counts:
 import argparse
 import base64
 import copy
+import faulthandler
 import gc
 import importlib
 import json
@@ -324,6 +325,8 @@ def run(arguments: Sequence[str], folder: Path, limit_s: float) -> tuple[int | N
 def _become(arguments: Sequence[str], folder: Path, log: Path) -> None:
     code = 71
     try:
+        # An abort is counted; its trace would stand among what the parent says.
+        faulthandler.disable()
         os.setsid()
         os.chdir(folder)
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
