@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Runs the command line and exits; see `edgese.errors` for the codes."""
-    # Torch makes a folder when it is imported, and Python's processes make theirs.
-    # Who asks what there is waits for nothing else.
+    # The help makes no temporary file, and must start fast.
     if set(sys.argv[1:]) - {"--help", "-h", "--version"}:
         from edgese import scratch
 
+        # Torch makes a folder when it is imported, and Python's processes make theirs.
         scratch.take_over()
     sys.exit(run())
 
