@@ -13,7 +13,7 @@ Names are loaded when they are first used: importing edgese needs neither torch 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from edgese.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from edgese.budgets.api import compare, gate, update_baseline

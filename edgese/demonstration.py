@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Final
 
 from edgese.conversion import api as conversion
+from edgese.data.calibration import EMBEDDED
 from edgese.data.embedded import sample_pictures
 from edgese.evaluation.api import classify
 from edgese.evaluation.subjects import find_subject
 from edgese.machine import cores
 from edgese.measure import api as measure
 from edgese.quantization import api as quantization
-from edgese.quantization.pictures import EMBEDDED
 from edgese.records.demonstration import Demonstration, Recognized
 from edgese.story import tell
 from edgese.targets import target_module

@@ -10,10 +10,11 @@ from typing import Final
 
 from packaging.requirements import Requirement
 
-from edgese import __version__, machine
+from edgese import machine
 from edgese.lifeline import run
 from edgese.records.diagnosis import Diagnosis, PackageState
 from edgese.store import cache_folder
+from edgese.version import __version__
 
 EXTRAS: Final = (
     "train",

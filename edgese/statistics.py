@@ -7,10 +7,14 @@ from collections.abc import Callable
 from functools import lru_cache
 from math import ceil, exp, lgamma, log, sqrt
 from statistics import NormalDist
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from edgese.errors import InputError
 from edgese.records.interval import Interval
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
@@ -259,3 +263,24 @@ def _root(
         middle = (low + high) / 2
         low, high = (low, middle) if is_above(middle) else (middle, high)
     return (low + high) / 2
+
+
+def mean_kl(found: "NDArray[np.float32]", reference: "NDArray[np.float32]") -> float:
+    """Mean KL divergence of the classes that logits predict from those of reference logits, nats.
+
+    Args:
+        found, reference: (images, classes).
+    """
+    import numpy as np
+
+    a, b = _log_softmax(reference), _log_softmax(found)
+    return float((np.exp(a) * (a - b)).sum(axis=1).mean())
+
+
+def _log_softmax(logits: "NDArray[np.float32]") -> "NDArray[np.float64]":
+    import numpy as np
+
+    wide = logits.astype(np.float64)
+    shifted = wide - wide.max(axis=1, keepdims=True)
+    result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return result

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
-from edgese import __version__, project
+from edgese import project
 from edgese.budgets.baselines import (
     cells_of,
     keep,
@@ -28,6 +28,7 @@ from edgese.records.evaluation import Agreement
 from edgese.records.gating import Comparison, GateResult, Untrusted
 from edgese.statistics import mcnemar
 from edgese.store import write_record
+from edgese.version import __version__
 
 HOST: Final = "host"
 _ALPHA: Final = 0.05

@@ -7,7 +7,6 @@ from typing import Final
 
 import msgspec
 
-from edgese import __version__
 from edgese.budgets.inputs import check_moment, check_profile, name_of
 from edgese.budgets.regression import same_machine
 from edgese.errors import InputError, StoreError
@@ -17,6 +16,7 @@ from edgese.records.measurement import MeasurePlan, Profile
 from edgese.records.profile import ProfileResult
 from edgese.seals import sealed
 from edgese.store import copy, make_folder, manifest_path, read_manifest, read_sealed, staging
+from edgese.version import __version__
 
 REMAKE: Final = "edgese baseline update ARTIFACT --baseline FILE"
 

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from edgese import __version__
 from edgese.budgets.baselines import check_comparable, matched
 from edgese.budgets.candidates import Candidate
 from edgese.budgets.inputs import untrusted_of
@@ -18,6 +17,7 @@ from edgese.records.baseline import Baseline, BaselineCell, NoiseFile
 from edgese.records.budget import MAX_SLOWDOWN, RELATIVE, SOURCES, Budget, Limit
 from edgese.records.gating import GateCell, GateResult, Untrusted
 from edgese.records.verdict import Verdict
+from edgese.version import __version__
 
 MISSED: Final = 1
 

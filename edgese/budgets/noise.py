@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from edgese import __version__, project
+from edgese import project
 from edgese.budgets.inputs import check_moment
 from edgese.budgets.regression import FEWEST_RUNS, figure_of, level, like, same_machine
 from edgese.errors import ConfigError, InputError, MeasurementError
@@ -16,6 +16,7 @@ from edgese.records.baseline import NOISE_RUNS, Noise, NoiseFile
 from edgese.records.profile import ProfileResult
 from edgese.seals import sealed
 from edgese.store import cache_folder, read_sealed, write_record
+from edgese.version import __version__
 
 FILE: Final = "noise.json"
 REMAKE: Final = "edgese profile ARTIFACT --calibrate-noise --noise FILE"

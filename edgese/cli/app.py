@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from edgese import __version__
 from edgese.cli import (
     baseline,
     bundle,
@@ -28,6 +27,7 @@ from edgese.cli import (
     select,
     train,
 )
+from edgese.version import __version__
 
 app = typer.Typer(
     name="edgese",

@@ -121,8 +121,8 @@ def convert(
     """
     from edgese.cli import ui
     from edgese.conversion import api
-    from edgese.conversion.stored import is_program
     from edgese.data.labels import label_names
+    from edgese.program.stored import is_program
     from edgese.records.artifact import TargetOptions
 
     model = project.subject(subject)

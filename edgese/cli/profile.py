@@ -147,9 +147,9 @@ def profile(
     from edgese.cli import ui
     from edgese.cli.noise import calibrate
     from edgese.cli.profiles import show_result
+    from edgese.cli.subjects import artifacts_of
     from edgese.devices import Reach
     from edgese.measure import api
-    from edgese.measure.subjects import artifacts_of
     from edgese.report import profile_page
     from edgese.store import writable_file, write_text
 

@@ -137,7 +137,7 @@ def quantize(
     model = project.subject(subject)
     named = weights or project.weights(model)
     if recipe == AUTO:
-        from edgese.quantization.ladder import climb
+        from edgese.selection.ladder import climb
 
         if judge is None and not judge_split:
             raise ConfigError(

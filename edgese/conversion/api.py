@@ -17,20 +17,21 @@ import msgspec
 
 from edgese import catalog, store
 from edgese.conversion import cache, outcome
-from edgese.conversion.integer import Integer
-from edgese.conversion.keys import artifact_key, program_key, stored_program_key
 from edgese.conversion.manifest import publish
 from edgese.conversion.outcome import exit_code
-from edgese.conversion.pictures import chosen, identity
-from edgese.conversion.plan import TargetPlan, expanded, planned
+from edgese.conversion.plan import expanded, planned
 from edgese.conversion.run import Order, Report, converted, workplace
-from edgese.conversion.stored import StoredProgram, find_stored
-from edgese.conversion.subject import Subject, find_subject, from_program
+from edgese.data.calibration import calibration_set
+from edgese.data.parity import chosen, identity
 from edgese.errors import ConfigError, InputError, MissingDependency, OutputError, StoreError
+from edgese.models.keys import artifact_key, program_key, stored_program_key
+from edgese.models.subject import Subject, find_subject, from_program
 from edgese.paths import as_path
-from edgese.quantization.pictures import calibration_set
+from edgese.program.stored import StoredProgram, find_stored
+from edgese.quantization.integer import Integer
 from edgese.records.artifact import ConversionOutcome, Manifest, TargetOptions
 from edgese.records.model import ModelSpec, Preprocessing
+from edgese.records.target import TargetPlan
 from edgese.targets import target_module
 
 if TYPE_CHECKING:

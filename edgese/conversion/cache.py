@@ -22,13 +22,12 @@ from typing import Final, Literal
 
 from edgese import store
 from edgese.errors import ConfigError, InputError, OutputError, StoreError
+from edgese.program.storage import PROGRAM, REFERENCE
 from edgese.records.artifact import Manifest
 from edgese.records.cache import CacheEntry
 from edgese.records.job import ProgramRecord
 from edgese.seals import sealed
 
-PROGRAM: Final = "exported.program"
-REFERENCE: Final = "reference.npz"
 _MANIFEST: Final = "manifest.json"
 _PROGRAM_RECORD: Final = "program.json"
 _BOUND: Final = "bound"

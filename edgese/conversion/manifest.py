@@ -3,15 +3,15 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-import edgese
 from edgese import store
-from edgese.conversion.keys import EXPORTERS, toolchain
-from edgese.conversion.plan import TargetPlan
-from edgese.conversion.subject import Subject
 from edgese.errors import StoreError
+from edgese.models.keys import EXPORTERS, toolchain
+from edgese.models.subject import Subject
 from edgese.records.artifact import Manifest
 from edgese.records.job import ProgramRecord, Succeeded
+from edgese.records.target import TargetPlan
 from edgese.seals import sealed
+from edgese.version import __version__
 
 
 def manifest_of(
@@ -35,7 +35,7 @@ def manifest_of(
         program_sha256=program.program_sha256,
         toolchain=toolchain((*EXPORTERS, *plan.facts.packages)),
         quantization=program.quantization,
-        edgese=edgese.__version__,
+        edgese=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

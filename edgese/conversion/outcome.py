@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Literal
 
 from edgese import store
-from edgese.conversion.plan import TargetPlan
 from edgese.errors import Collapsed, EdgeseError, error_kind
 from edgese.records.artifact import ConversionOutcome, Manifest
+from edgese.records.target import TargetPlan
 
 
 def exit_code(outcomes: Iterable[ConversionOutcome]) -> int:

@@ -6,29 +6,11 @@ from typing import Final
 import msgspec
 
 from edgese.errors import ConfigError
-from edgese.records.artifact import ModelCard, Recipe, TargetOptions
-from edgese.records.base import Record
-from edgese.records.model import ModelSpec
-from edgese.records.target import TargetFacts
+from edgese.records.artifact import Recipe, TargetOptions
+from edgese.records.target import TargetFacts, TargetPlan
 
 ALL: Final = "all"
 _DEFAULTS: Final = TargetOptions()
-
-
-class TargetPlan(Record, frozen=True):
-    """One artifact that is to be made.
-
-    Attributes:
-        options: those that the target owns; the others have their defaults.
-        delegate: what will execute the artifact, the target's default filled in.
-        artifact: its file name.
-    """
-
-    facts: TargetFacts
-    recipe: Recipe
-    options: TargetOptions
-    delegate: str
-    artifact: str
 
 
 def expanded(targets: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
@@ -96,27 +78,6 @@ def _plan(
         delegate=own.delegate or facts.delegates[0],
         artifact=f"{'-'.join((name, chosen.name, *_option_marks(own, facts)))}{facts.suffix}",
     )
-
-
-def model_name(card: ModelCard, *, native: ModelSpec | None, batch: int, trained: bool) -> str:
-    """What a model's artifacts are called, with what sets them apart from the plain model's.
-
-    Args:
-        native: the model as it is published; None for a user's own module.
-    """
-    marks = [card.name]
-    if native is not None:
-        height, width = card.preprocessing.height, card.preprocessing.width
-        usual = native.preprocessing
-        if (height, width) != (usual.height, usual.width):
-            marks.append(f"{height}px" if height == width else f"{height}x{width}px")
-        if card.classes != native.classes:
-            marks.append(f"{card.classes}cls" if card.classes else "features")
-    if batch != 1:
-        marks.append(f"batch{batch}")
-    if not trained:
-        marks.append("untrained")
-    return "-".join(marks)
 
 
 def start_order(plans: Sequence[TargetPlan]) -> tuple[TargetPlan, ...]:

@@ -9,16 +9,18 @@ from typing import Final
 
 from edgese import machine
 from edgese.conversion import cache, outcome
-from edgese.conversion.export import export_program
-from edgese.conversion.integer import Integer, quantize_program, stored_program
 from edgese.conversion.manifest import manifest_of, publish
-from edgese.conversion.pictures import prepared
-from edgese.conversion.plan import TargetPlan, start_order
+from edgese.conversion.plan import start_order
 from edgese.conversion.pool import Ended, Limits, Pool, Waiting
-from edgese.conversion.subject import Subject
+from edgese.data.parity import prepared
 from edgese.errors import EdgeseError, OutputError
+from edgese.models.subject import Subject
+from edgese.program import storage
+from edgese.program.export import export_program
+from edgese.quantization.integer import Integer, quantize_program, stored_program
 from edgese.records.artifact import ConversionOutcome
 from edgese.records.job import ConversionJob, Failed, ProgramRecord
+from edgese.records.target import TargetPlan
 from edgese.scratch import temporary
 
 Report = Callable[[str, str, float], None]
@@ -129,8 +131,8 @@ def _waiting(
             recipe=plan.recipe,
             options=plan.options,
             delegate=plan.delegate,
-            program=str(program_folder / cache.PROGRAM),
-            reference=str(program_folder / cache.REFERENCE),
+            program=str(program_folder / storage.PROGRAM),
+            reference=str(program_folder / storage.REFERENCE),
             artifact=str(own / "artifact" / plan.artifact),
             threads=limits.threads,
             trained=order.subject.is_trained,

@@ -3,10 +3,13 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import Final
 
 from edgese.records.base import Record
 from edgese.records.pictures import LabelledBy
 
+# In the place of a class: of an image whose class nobody knows.
+UNLABELLED: Final = -1
 _NUMBER = re.compile(r"[+-]?\d+")
 
 

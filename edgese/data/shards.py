@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from edgese.bounds import LABEL_BYTES, opened
-from edgese.data.classes import ClassNames
+from edgese.data.classes import UNLABELLED, ClassNames
 from edgese.data.pictures import SUFFIXES, read_picture
-from edgese.data.sources import UNLABELLED
 from edgese.errors import InputError, MissingDependency, stage
 from edgese.records.pictures import LabelledBy, PicturesInfo
 

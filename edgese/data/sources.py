@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from edgese.data.classes import ClassNames
+from edgese.data.classes import UNLABELLED, ClassNames
 from edgese.data.listing import labelled, unlabelled
 from edgese.data.pictures import read_picture
 from edgese.errors import ConfigError, InputError
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL.Image import Image
-
-UNLABELLED: Final = -1
 
 
 class Pictures(Protocol):

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from edgese import __version__, lifeline
+from edgese import lifeline
 from edgese.errors import ConfigError, DeviceError, MissingDependency
 from edgese.records.artifact import Manifest
 from edgese.records.base import Record
@@ -26,6 +26,7 @@ from edgese.records.device import DeviceFacts, VelaConfiguration
 from edgese.records.estimate import CpuFallback, Estimate, OperatorEstimate
 from edgese.scratch import temporary
 from edgese.store import read_manifest
+from edgese.version import __version__
 
 TIMEOUT_S: Final = 600
 _DISTRIBUTION: Final = "ethos-u-vela"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from edgese import __version__, bounds
+from edgese import bounds
 from edgese.data.classes import ClassNames
 from edgese.data.listing import labelled, limited, recorded
 from edgese.data.pictures import read_picture
@@ -29,6 +29,7 @@ from edgese.records.artifact import ModelCard
 from edgese.records.evaluation import Evaluation, EvaluationData, Prediction, Score, Unreadable
 from edgese.records.model import ModelSpec, Preprocessing
 from edgese.records.pictures import DataSet, Picture
+from edgese.version import __version__
 
 if TYPE_CHECKING:
     import numpy as np

@@ -66,7 +66,7 @@ def agreement(
 def _divergence(files: list[str], logits: "tuple[Logits, Logits]") -> float:
     import numpy as np
 
-    from edgese.evaluation.scoring import mean_kl
+    from edgese.statistics import mean_kl
 
     reference, found = (np.stack([of[file] for file in files]) for of in logits)
     return mean_kl(found, reference)

@@ -52,27 +52,6 @@ def top5(predictions: Sequence[Prediction], classes: int, unread: int = 0) -> Pr
     return _proportion([p.label in p.classes for p in predictions], unread)
 
 
-def mean_kl(found: "NDArray[np.float32]", reference: "NDArray[np.float32]") -> float:
-    """Mean KL divergence of the classes that logits predict from those of reference logits, nats.
-
-    Args:
-        found, reference: (pictures, classes).
-    """
-    import numpy as np
-
-    a, b = _log_softmax(reference), _log_softmax(found)
-    return float((np.exp(a) * (a - b)).sum(axis=1).mean())
-
-
-def _log_softmax(logits: "NDArray[np.float32]") -> "NDArray[np.float64]":
-    import numpy as np
-
-    wide = logits.astype(np.float64)
-    shifted = wide - wide.max(axis=1, keepdims=True)
-    result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return result
-
-
 def _proportion(right: Sequence[bool], unread: int) -> Proportion:
     """Unread images count as wrong; the interval reaches to where all of them would be right."""
     count, n = sum(right), len(right) + unread

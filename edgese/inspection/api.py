@@ -5,7 +5,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from edgese import __version__
 from edgese.catalog import target_facts
 from edgese.errors import ConfigError, EdgeseError
 from edgese.inspection import computeplan, ethosu, gpu, partitioners, qnn, reports, usability
@@ -19,6 +18,7 @@ from edgese.seals import sealed
 from edgese.store import read_manifest
 from edgese.targets import target_module
 from edgese.targets.requests import check_runtime
+from edgese.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable

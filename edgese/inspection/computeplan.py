@@ -12,8 +12,8 @@ from edgese.errors import DeviceError
 from edgese.inspection.pieces import Node, pieces
 from edgese.inspection.rules import left_out
 from edgese.records.inspection import DelegateReport
-from edgese.targets import coreml
-from edgese.targets.mlpackage import import_coremltools
+from edgese.targets.coreml import target as coreml
+from edgese.targets.coreml.package import import_coremltools
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -31,7 +31,7 @@ from edgese.records.artifact import Manifest
 from edgese.records.inspection import DelegateReport, Drift, Fault
 from edgese.records.target import DelegateFacts
 from edgese.scratch import temporary
-from edgese.targets import tflite
+from edgese.targets.tflite import target as tflite
 
 if TYPE_CHECKING:
     import numpy as np

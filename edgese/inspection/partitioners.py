@@ -135,9 +135,9 @@ def _left_out(delegate: str, operator: str, count: int, reason: str) -> LeftOut:
 
 
 def _program(manifest: Manifest) -> "ExportedProgram":
-    from edgese.conversion.export import exported
     from edgese.models.builder import build
-    from edgese.targets.programs import halved
+    from edgese.program.export import exported
+    from edgese.program.forms import halved
 
     assert manifest.spec is not None  # noqa: S101 - held before
     shape = manifest.interface.input.shape

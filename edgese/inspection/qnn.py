@@ -35,7 +35,7 @@ from edgese.records.inspection import Arithmetic, Compiled, DelegateReport, Left
 from edgese.records.soc import SocFacts
 from edgese.records.target import DelegateFacts
 from edgese.scratch import temporary
-from edgese.targets import onnxruntime
+from edgese.targets.onnxruntime import target as onnxruntime
 
 if TYPE_CHECKING:
     import numpy as np

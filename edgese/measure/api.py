@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from edgese import __version__, catalog
+from edgese import catalog
 from edgese.devices import ANYHOW, Reach, find_device, vela
 from edgese.errors import ConfigError, DeviceAbsent, MissingDependency, error_kind
 from edgese.measure.emulation import emulated
@@ -26,6 +26,7 @@ from edgese.records.profile import ProfileResult
 from edgese.records.sustained import SustainedResult
 from edgese.seals import sealed
 from edgese.store import write_record
+from edgese.version import __version__
 
 _DEFAULTS: Final = MeasurePlan(threads=0)
 

@@ -8,7 +8,6 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from edgese import __version__
 from edgese.errors import ConfigError, DeviceError
 from edgese.measure.hearing import stages
 from edgese.measure.job import RESULT, RUNNER, Subject, brought_back, runner_artifact, subjects_of
@@ -17,6 +16,7 @@ from edgese.protocols import Device, Progress
 from edgese.records.base import Record
 from edgese.records.measurement import DeviceInfo, Job, Push
 from edgese.records.operators_time import OperatorKindTime, OperatorTime, OperatorTimes
+from edgese.version import __version__
 
 # Why a runtime's Python package tells no times of operators.
 SILENT: Final = {

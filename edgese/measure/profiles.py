@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from itertools import chain
 from statistics import median
 
-from edgese import __version__
 from edgese.errors import DeviceError
 from edgese.measure.cautions import cautions, phone_cautions
 from edgese.measure.job import (
@@ -27,6 +26,7 @@ from edgese.records.measurement import (
 )
 from edgese.records.phone import PhoneState
 from edgese.records.profile import ProfileResult
+from edgese.version import __version__
 
 
 def profiles_of(

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edgese import __version__
 from edgese.errors import ConfigError
 from edgese.measure import binaries
 from edgese.measure.hearing import stages
@@ -16,6 +15,7 @@ from edgese.protocols import Device, Progress
 from edgese.records.binary import BinaryRun
 from edgese.records.measurement import MeasurePlan
 from edgese.records.profile import ProfileResult, ProgramProfile
+from edgese.version import __version__
 
 
 def by_program(

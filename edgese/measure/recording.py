@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import msgspec
 
-from edgese import __version__
 from edgese.errors import DeviceError
 from edgese.measure.curves import (
     cautions_of,
@@ -25,6 +24,7 @@ from edgese.measure.summary import summary
 from edgese.records.base import Record
 from edgese.records.measurement import DeviceInfo, ProfileFailure
 from edgese.records.sustained import SustainedCurve, SustainedResult
+from edgese.version import __version__
 
 _SAVE_EVERY_S: Final = 30.0
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import msgspec
 
-from edgese import __version__
 from edgese.errors import (
     ConfigError,
     DeviceAbsent,
@@ -22,6 +21,7 @@ from edgese.records.device import DeviceFacts
 from edgese.records.emulation import Emulation
 from edgese.records.prediction import Prediction
 from edgese.records.profile import ProfileResult
+from edgese.version import __version__
 
 
 def stand_ins(

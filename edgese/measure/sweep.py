@@ -23,7 +23,6 @@ from typing import Final
 
 import msgspec
 
-from edgese import __version__
 from edgese.errors import ConfigError, StoreError
 from edgese.measure.job import Subject
 from edgese.records.measurement import (
@@ -34,6 +33,7 @@ from edgese.records.measurement import (
 )
 from edgese.records.profile import ProfileResult, Sweep, SweepArtifact
 from edgese.store import read_record
+from edgese.version import __version__
 
 _REMAKE: Final = "edgese profile ARTIFACT... --out FILE"
 # What changes from minute to minute on one machine, and so tells nothing about which it is.

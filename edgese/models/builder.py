@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from edgese.models import blocks
 from edgese.models.blocks import BlockShape, ConvShape, GateShape
 from edgese.models.layers import ACTIVATIONS, ConvNorm, SqueezeExcitation, StochasticDepth
+from edgese.program.export import STATELESS
 from edgese.records.model import ModelSpec, Stem
 
 
@@ -55,6 +56,7 @@ class Network(nn.Module):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
+        setattr(self, STATELESS, True)
         self.spec = spec
         self.stem = nn.Sequential(
             OrderedDict((conv.name.split(".")[1], _conv(conv, spec)) for conv in blocks.stem(spec))

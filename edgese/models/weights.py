@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-import edgese
 from edgese.errors import ConfigError, InputError, MissingDependency, OutputError, stage
 from edgese.models.checkpoint import file_format, read_tensors, safetensors_metadata
 from edgese.models.fitting import fitted
@@ -20,6 +19,7 @@ from edgese.records.artifact import WeightsInfo
 from edgese.records.base import Record
 from edgese.records.model import ModelSpec, Preprocessing
 from edgese.store import sha256_of
+from edgese.version import __version__
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -134,7 +134,7 @@ def save_weights(network: "Network", path: str | Path) -> None:
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     metadata = {
         _SPEC_KEY: json.dumps(network.spec.to_dict()),
-        _VERSION_KEY: edgese.__version__,
+        _VERSION_KEY: __version__,
         "format": "pt",
     }
     part = path.with_name(f".{path.name}.{os.getpid()}.part")

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 SUFFIX: Final = ".program"
+# Of a folder with a program, and with the images and logits that artifacts are compared on.
+PROGRAM: Final = f"exported{SUFFIX}"
+REFERENCE: Final = "reference.npz"
 _KEY: Final = "edgese.program"
 # EfficientNetV2-S, quantized, takes 0.6 MB; the header's own limit is 100 MB.
 _LONGEST: Final = 2**26

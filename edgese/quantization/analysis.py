@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, fx
 
 from edgese.parallel import one_thread, outputs
-from edgese.quantization.canonical import place, tensor_of
+from edgese.program.canonical import place, tensor_of
+from edgese.program.memory import running_mb
 from edgese.quantization.insertion import simulated_module
 from edgese.quantization.layout import Point, Role
-from edgese.quantization.memory import running_mb
 from edgese.quantization.plan import Plan
 from edgese.quantization.ptq import BATCH, fidelity
 from edgese.records.quantization import Cause, LayerCost

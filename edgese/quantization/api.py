@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-import edgese
 from edgese import catalog, store
-from edgese.conversion.integer import Integer, exported_with_pictures
-from edgese.conversion.keys import EXPORTERS, toolchain
-from edgese.conversion.subject import Subject, find_subject
+from edgese.data.calibration import EMBEDDED, calibration_set
 from edgese.data.classes import ClassNames
 from edgese.data.sources import Pictures, find_pictures
 from edgese.errors import Collapsed, ConfigError
+from edgese.models.keys import EXPORTERS, toolchain
+from edgese.models.subject import Subject, find_subject
 from edgese.program.storage import SUFFIX, write_program
 from edgese.protocols import Progress
-from edgese.quantization.pictures import EMBEDDED, calibration_set
+from edgese.quantization.integer import Integer, exported_with_pictures
 from edgese.records.artifact import ProgramManifest, Recipe, WeightsInfo
 from edgese.records.model import ModelSpec, Preprocessing
 from edgese.records.quantization import Quantization, QuantizedProgram
 from edgese.records.training import Advance, TrainingRecipe
+from edgese.version import __version__
 
 if TYPE_CHECKING:
     import numpy as np
@@ -340,7 +340,7 @@ def stored(
             batch=batch,
             torch=str(torch.__version__),
             toolchain=toolchain(EXPORTERS),
-            edgese=edgese.__version__,
+            edgese=__version__,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         new_manifest.write_text(manifest.to_json() + "\n", encoding="utf-8")

@@ -9,8 +9,8 @@ from torch import Tensor, fx
 
 from edgese.errors import InputError
 from edgese.parallel import Lanes, batches
+from edgese.program.memory import running_mb
 from edgese.quantization.layout import Layout
-from edgese.quantization.memory import running_mb
 from edgese.quantization.ranges import BINS, Histogram
 from edgese.records.quantization import RangeMethod
 

@@ -18,7 +18,7 @@ from torch import Tensor, fx
 from torch.nn import functional as F
 
 from edgese.parallel import Lanes
-from edgese.targets.nodes import arguments
+from edgese.program.nodes import arguments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

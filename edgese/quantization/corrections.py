@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, fx
 
 from edgese.parallel import Lanes
-from edgese.quantization.canonical import set_tensor, tensor_of
+from edgese.program.canonical import set_tensor, tensor_of
+from edgese.program.memory import largest_bytes
+from edgese.program.qparams import HIGH, LOW, weight_scales
 from edgese.quantization.compensation import FOLDS, MOST_WEIGHTS, Moments, Window, compensated
-from edgese.quantization.grids import HIGH, LOW, weight_scales
 from edgese.quantization.insertion import argument, on_grid, simulated_module
-from edgese.quantization.memory import largest_bytes
 from edgese.quantization.plan import Plan
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, fx
 
 from edgese.parallel import Lanes, batches
-from edgese.quantization.canonical import set_tensor, tensor_of
+from edgese.program.canonical import set_tensor, tensor_of
+from edgese.program.memory import running_mb
 from edgese.quantization.layout import Layout
-from edgese.quantization.memory import running_mb
 
 if TYPE_CHECKING:
     import numpy as np

@@ -22,7 +22,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from edgese.errors import ConfigError, InputError
-from edgese.quantization.grids import HIGH, LOW, SIGMOID, WEIGHT_HIGH
+from edgese.program.qparams import HIGH, LOW, SIGMOID, WEIGHT_HIGH
 from edgese.records.artifact import Grid
 
 # The pictures of a batch from which a scale's gradient is estimated. It is one number from millions
@@ -143,7 +143,7 @@ def quantized_silu(
 def largest_scales(weight: Tensor) -> Tensor:
     """The scale of each output channel with which its largest weight becomes 127.
 
-    The numbers of `edgese.quantization.grids.weight_scales`, on the weight's own device.
+    The numbers of `edgese.program.qparams.weight_scales`, on the weight's own device.
 
     Args:
         weight: (out, ...).

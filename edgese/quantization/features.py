@@ -10,7 +10,7 @@ from typing import Final
 import torch
 from torch import Tensor, fx, nn
 
-from edgese.quantization.canonical import tidy
+from edgese.program.canonical import tidy
 from edgese.quantization.layout import ROLES, Role
 from edgese.quantization.qat import Student, grid_name
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import fx
 
-from edgese.quantization.canonical import tensor_of
+from edgese.program.canonical import tensor_of
 from edgese.quantization.insertion import argument
 from edgese.quantization.layout import Point, Role
 from edgese.quantization.plan import Plan

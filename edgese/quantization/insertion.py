@@ -13,8 +13,8 @@ import torch
 import torch.ao.quantization.fx._decomposed  # registers the operators
 from torch import Tensor, fx
 
-from edgese.quantization.canonical import set_tensor, tensor_of, tidy
-from edgese.quantization.grids import HIGH, LOW, WEIGHT_HIGH
+from edgese.program.canonical import set_tensor, tensor_of, tidy
+from edgese.program.qparams import HIGH, LOW, WEIGHT_HIGH
 from edgese.quantization.layout import ROLES, Role
 from edgese.quantization.plan import Plan
 from edgese.records.artifact import Grid

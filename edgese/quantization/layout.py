@@ -9,8 +9,8 @@ import torch
 from torch import fx
 
 from edgese.errors import ConfigError, ConversionError
-from edgese.quantization.canonical import described, place
-from edgese.targets.nodes import arguments
+from edgese.program.canonical import described, place
+from edgese.program.nodes import arguments
 
 aten = torch.ops.aten
 
@@ -151,7 +151,7 @@ def layout(module: fx.GraphModule, keep_float: Sequence[str] = ()) -> Layout:
 def _other_form(node: fx.Node) -> str:
     """Return what sets an operator apart from the one that integer runtimes have; "" for nothing.
 
-    Whatever is not refused here, `edgese.quantization.integers` computes.
+    Whatever is not refused here, `edgese.program.integers` computes.
     """
     if node.target in WEIGHTED:
         source, weight, bias = node.args[0], *arguments(node)[1:3]

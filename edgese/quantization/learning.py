@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edgese.parallel import torch_threads
-from edgese.quantization.canonical import canonical
+from edgese.program.canonical import canonical
 from edgese.quantization.features import Features
 from edgese.quantization.ptq import Quantized, Stage, finished
 from edgese.quantization.qat import LearntGrids, student

@@ -8,23 +8,22 @@ import numpy as np
 import torch
 from torch import fx
 
-from edgese.conversion.purity import same
 from edgese.errors import ConversionError
-from edgese.evaluation.scoring import mean_kl
 from edgese.parallel import one_thread, outputs
+from edgese.program.canonical import canonical, described
+from edgese.program.fingerprint import integers_sha256
+from edgese.program.memory import running_mb
+from edgese.program.purity import same
 from edgese.quantization.calibration import observe
-from edgese.quantization.canonical import canonical, described
 from edgese.quantization.corrections import corrected
 from edgese.quantization.equalization import equalized
-from edgese.quantization.fingerprint import integers_sha256
 from edgese.quantization.harmony import harmonized, roomy
 from edgese.quantization.insertion import quantized_program, simulated_module, weights_only
 from edgese.quantization.layout import layout
-from edgese.quantization.memory import running_mb
 from edgese.quantization.plan import Plan, planned
 from edgese.records.artifact import Recipe
 from edgese.records.quantization import Fidelity
-from edgese.statistics import binomial_tails
+from edgese.statistics import binomial_tails, mean_kl
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

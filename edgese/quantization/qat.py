@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor, fx, nn
 
-from edgese.quantization.canonical import set_tensor, tensor_of, tidy
+from edgese.program.canonical import set_tensor, tensor_of, tidy
 from edgese.quantization.fake import (
     ActivationQuantizer,
     BiasQuantizer,

@@ -1,6 +1,6 @@
 """What is known of a target without asking its packages; a file in targets/."""
 
-from edgese.records.artifact import Precision
+from edgese.records.artifact import Precision, Recipe, TargetOptions
 from edgese.records.base import Record
 from edgese.records.bounds import Count, Seconds
 
@@ -83,3 +83,19 @@ class TargetFacts(Record, frozen=True):
     options: tuple[str, ...] = ()
     coverage: tuple[DelegateFacts, ...] = ()
     sources: tuple[str, ...] = ()
+
+
+class TargetPlan(Record, frozen=True):
+    """One artifact that is to be made.
+
+    Attributes:
+        options: those that the target owns; the others have their defaults.
+        delegate: what will execute the artifact, the target's default filled in.
+        artifact: its file name.
+    """
+
+    facts: TargetFacts
+    recipe: Recipe
+    options: TargetOptions
+    delegate: str
+    artifact: str

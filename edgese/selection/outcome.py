@@ -4,10 +4,10 @@ import shlex
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from edgese import __version__
 from edgese.records.budget import TIMES
 from edgese.records.decision import Decision, Finding, SelectionResult, Spent
 from edgese.selection.deciding import Aim
+from edgese.version import __version__
 
 
 def result_of(

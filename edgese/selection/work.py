@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from edgese import __version__, catalog, store
+from edgese import catalog, store
 from edgese.conversion.run import Report
 from edgese.devices import ANYHOW, Reach
 from edgese.errors import DeviceAbsent, EdgeseError, InputError, StoreError
@@ -25,6 +25,7 @@ from edgese.seals import sealed
 from edgese.selection.agenda import Step, Work
 from edgese.selection.candidates import spec_of
 from edgese.store import read_manifest, sha256_of
+from edgese.version import __version__
 
 EMBEDDED: Final = "embedded"
 RANDOM: Final = "none"

@@ -9,8 +9,11 @@ from typing import Final
 
 from edgese.errors import ConfigError
 from edgese.protocols import Target
-from edgese.targets import coreml, executorch, onnxruntime, tflite
+from edgese.targets.coreml import target as coreml
+from edgese.targets.executorch import target as executorch
+from edgese.targets.onnxruntime import target as onnxruntime
 from edgese.targets.staged import Staged
+from edgese.targets.tflite import target as tflite
 
 ENTRY_POINTS: Final = "edgese.targets"
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import torch
 
-from edgese import __version__, catalog, project, store
+from edgese import catalog, project, store
 from edgese.data.classes import ClassNames
 from edgese.data.digits import DIGITS, digit_pictures
 from edgese.data.labels import labels_of
@@ -30,6 +30,7 @@ from edgese.training.loop import TrainingData, fit
 from edgese.training.plan import Plan, adapted
 from edgese.training.processes import Processes, together
 from edgese.training.start import Start, named_classes, starting_network, teacher_network
+from edgese.version import __version__
 
 WEIGHTS: Final = "weights.safetensors"
 RESULT: Final = "result.json"

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgese.data.sources import UNLABELLED, Pictures
+from edgese.data.classes import UNLABELLED
+from edgese.data.sources import Pictures
 from edgese.errors import Collapsed, ConfigError, MissingDependency
 from edgese.machine import cores
 from edgese.records.model import Preprocessing

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgese.data.sources import UNLABELLED, Pictures
+from edgese.data.classes import UNLABELLED
+from edgese.data.sources import Pictures
 from edgese.records.base import Record
 from edgese.records.evaluation import Proportion
 from edgese.records.model import Preprocessing

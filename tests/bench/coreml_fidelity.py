@@ -8,7 +8,7 @@ Random weights are compared on the parity pictures: the largest difference of a 
 and on how many the first class is the same. Trained ones are calibrated on the split "calibration"
 and judged on "test": the first class of fp16 beside PyTorch's, and of W8A8 beside the simulation of
 what the package must compute (pairs only where Core ML fuses them, numbers as halves, fp64; see
-`edgese.targets.mlsimulation`) and beside the exact integers of the whole program. The package is
+`edgese.targets.coreml.simulation`) and the exact integers of the whole program. The package is
 executed twice: in fp64, where any difference is the file's, and with values rounded to fp16.
 """
 
@@ -24,17 +24,20 @@ from pathlib import Path
 import numpy as np
 
 from edgese import convert, evaluate, quantize
-from edgese.conversion.stored import find_stored
 from edgese.data.pictures import read_picture
 from edgese.data.preprocessing import preprocess
 from edgese.machine import cores
+from edgese.program.forms import folded_weights
+from edgese.program.integers import integer_outputs
 from edgese.program.storage import read_program
-from edgese.quantization.integers import integer_outputs
+from edgese.program.stored import find_stored
 from edgese.store import read_manifest
-from edgese.targets import mlloading, mlpackage, mlpairs, mlsimulation
 from edgese.targets.batches import dealt
-from edgese.targets.mil.steps import Arithmetic
-from edgese.targets.programs import folded_weights
+from edgese.targets.coreml import loading as mlloading
+from edgese.targets.coreml import package as mlpackage
+from edgese.targets.coreml import pairs as mlpairs
+from edgese.targets.coreml import simulation as mlsimulation
+from edgese.targets.coreml.mil.steps import Arithmetic
 
 MODELS = (
     "efficientnet_lite0",

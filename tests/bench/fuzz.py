@@ -44,7 +44,7 @@ import msgspec
 import tomli_w
 
 import edgese
-from edgese import __main__, __version__
+from edgese import __main__
 from edgese.budgets.regression import figure_of
 from edgese.measure.summary import OF_LAUNCH
 from edgese.records.baseline import NOISE_RUNS, Baseline, Noise, NoiseFile
@@ -55,6 +55,7 @@ from edgese.records.profile import ProfileResult
 from edgese.results import KINDS
 from edgese.seals import sealed
 from edgese.store import manifest_path, read_record, sha256_of, size_of
+from edgese.version import __version__
 
 TINY: Final = """
 name = "tiny"

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from edgese import agreement, catalog, convert, evaluate, quantize
+from edgese.program.integers import integer_outputs
 from edgese.program.storage import read_program
-from edgese.quantization.integers import integer_outputs
 
 TARGETS = ("tflite", "executorch", "onnxruntime")
 
@@ -118,9 +118,9 @@ def numbers_differ(outputs: list[np.ndarray]) -> bool:
 
 def same_as_simulation(program: str, data: Path, firsts: dict[str, int]) -> int:
     """On how many pictures an artifact's first class is not that of the exact integers."""
-    from edgese.conversion.stored import find_stored
     from edgese.data.pictures import read_picture
     from edgese.data.preprocessing import preprocess
+    from edgese.program.stored import find_stored
 
     stored = find_stored(program)
     assert stored is not None

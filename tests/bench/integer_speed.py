@@ -25,7 +25,7 @@ import numpy as np
 from edgese import convert, find_model, load_network, profile, resolve_weights, store
 from edgese.data.embedded import parity_pictures
 from edgese.errors import ConversionError
-from edgese.models.folding import folded
+from edgese.program.folding import folded
 from edgese.seals import sealed
 
 TARGETS = ("tflite", "executorch", "onnxruntime")

@@ -56,9 +56,9 @@ def write(options: argparse.Namespace) -> None:
     import msgspec
 
     from edgese import catalog, quantize
-    from edgese.conversion.integer import load_program
-    from edgese.targets.nodes import Constants
-    from edgese.targets.programs import held_tensors, pair_grid
+    from edgese.program.forms import held_tensors, pair_grid
+    from edgese.program.nodes import Constants
+    from edgese.quantization.integer import load_program
 
     recipe = catalog.recipe("int8")
     how = msgspec.structs.replace(recipe.quantization, pictures=options.images)

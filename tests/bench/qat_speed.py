@@ -34,11 +34,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from edgese.models.folding import folded
 from edgese.models.registry import find_model
 from edgese.models.weights import load_network, resolve_weights
+from edgese.program.canonical import canonical
+from edgese.program.folding import folded
 from edgese.quantization.calibration import observe
-from edgese.quantization.canonical import canonical
 from edgese.quantization.fake import (
     ActivationQuantizer,
     BiasQuantizer,

@@ -10,9 +10,9 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from edgese.conversion.export import exported, reference_of  # noqa: E402
 from edgese.errors import ConversionError  # noqa: E402
-from edgese.quantization.canonical import canonical  # noqa: E402
+from edgese.program.canonical import canonical  # noqa: E402
+from edgese.program.export import exported, reference_of  # noqa: E402
 from edgese.quantization.ptq import quantized  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")

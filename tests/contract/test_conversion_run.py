@@ -31,6 +31,7 @@ from edgese.errors import (
     OutputError,
     StoreError,
 )
+from edgese.program import storage
 from edgese.records.artifact import ConversionOutcome, Manifest, TargetOptions
 from edgese.records.model import ModelSpec
 from edgese.seals import sealed
@@ -428,19 +429,19 @@ def test_a_cache_that_cannot_be_written_is_told_as_the_cache(place):
 
 def test_a_target_added_later_uses_the_stored_program(warm):
     (program,) = (warm / "cache" / "programs").iterdir()
-    written = (program / cache.PROGRAM).stat().st_mtime_ns
+    written = (program / storage.PROGRAM).stat().st_mtime_ns
     rows = tiny("good", "absent")
     assert [row.status for row in rows] == ["cached", "converted"]
-    assert (program / cache.PROGRAM).stat().st_mtime_ns == written
+    assert (program / storage.PROGRAM).stat().st_mtime_ns == written
     manifests = [store.read_manifest(Path(row.artifact)) for row in rows]
     assert manifests[0].program_sha256 == manifests[1].program_sha256
 
 
 def test_a_damaged_program_is_exported_again(warm):
     (program,) = (warm / "cache" / "programs").iterdir()
-    (program / cache.PROGRAM).write_bytes(b"damaged")
+    (program / storage.PROGRAM).write_bytes(b"damaged")
     assert tiny("absent")[0].status == "converted"
-    assert (program / cache.PROGRAM).stat().st_size > 100
+    assert (program / storage.PROGRAM).stat().st_size > 100
 
 
 @pytest.mark.usefixtures("warm")

@@ -68,7 +68,7 @@ def models():
     from torch.nn import functional as F
 
     from edgese.quantization.ptq import quantized
-    from edgese.targets import tflquantized
+    from edgese.targets.tflite import quantized as tflquantized
 
     class Gated(nn.Module):
         """A convolution, squeeze-and-excitation on it, and a classifier."""

@@ -11,16 +11,16 @@ from PIL import Image
 from torch import nn
 
 from edgese import catalog
-from edgese.conversion.export import exported, logits_of
-from edgese.conversion.integer import Integer, quantized_network
-from edgese.conversion.subject import find_subject
+from edgese.data.calibration import calibration_set
 from edgese.data.pictures import read_picture
 from edgese.data.sources import pictures_of_files
 from edgese.errors import ConfigError, ConversionError, InputError
 from edgese.evaluation.api import evaluate
 from edgese.models.registry import find_model
+from edgese.models.subject import find_subject
 from edgese.models.weights import load_network, resolve_weights, save_weights
-from edgese.quantization.pictures import calibration_set
+from edgese.program.export import exported, logits_of
+from edgese.quantization.integer import Integer, quantized_network
 from edgese.records.model import Preprocessing
 
 save_file = pytest.importorskip("safetensors.torch").save_file

@@ -10,9 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from edgese.models.builder import build
 from edgese.models.cost import cost
-from edgese.models.folding import folded
 from edgese.models.registry import find_model
 from edgese.models.untrained import plausible
+from edgese.program.folding import folded
 from edgese.records.model import (
     Head,
     ModelSpec,

@@ -6,8 +6,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from edgese.models.builder import build
 from edgese.models.cost import cost
-from edgese.models.folding import folded
 from edgese.models.registry import find_model, models
+from edgese.program.folding import folded
 
 TRACED = (
     ("efficientnet_b0", 64, 64),

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from edgese.models.builder import build
-from edgese.models.folding import folded
 from edgese.models.registry import customized, find_model
 from edgese.models.untrained import plausible
+from edgese.program.folding import folded
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

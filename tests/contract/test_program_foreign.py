@@ -20,10 +20,10 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from edgese.conversion.stored import find_stored  # noqa: E402
 from edgese.errors import InputError  # noqa: E402
 from edgese.program.foreign import read_exported  # noqa: E402
 from edgese.program.storage import read_program, write_program  # noqa: E402
+from edgese.program.stored import find_stored  # noqa: E402
 
 MODEL = "models/model.json"
 WEIGHTS = "data/weights/model_weights_config.json"

@@ -13,8 +13,8 @@ from torch import nn  # noqa: E402
 
 from edgese import catalog  # noqa: E402
 from edgese.errors import ConversionError, InputError  # noqa: E402
+from edgese.program.integers import integer_outputs  # noqa: E402
 from edgese.program.storage import read_program, write_program  # noqa: E402
-from edgese.quantization.integers import integer_outputs  # noqa: E402
 from edgese.quantization.ptq import quantized  # noqa: E402
 
 KEY = "edgese.program"

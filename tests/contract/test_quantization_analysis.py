@@ -7,9 +7,9 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
+from edgese.program.canonical import canonical  # noqa: E402
 from edgese.quantization.analysis import analysed  # noqa: E402
 from edgese.quantization.calibration import observe  # noqa: E402
-from edgese.quantization.canonical import canonical  # noqa: E402
 from edgese.quantization.layout import layout  # noqa: E402
 from edgese.quantization.plan import planned  # noqa: E402
 from edgese.quantization.ptq import collapse  # noqa: E402

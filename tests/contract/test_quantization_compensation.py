@@ -11,8 +11,8 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from edgese.parallel import Lanes  # noqa: E402
+from edgese.program.canonical import canonical  # noqa: E402
 from edgese.quantization.calibration import observe  # noqa: E402
-from edgese.quantization.canonical import canonical  # noqa: E402
 from edgese.quantization.compensation import FOLDS, Window, compensated  # noqa: E402
 from edgese.quantization.corrections import corrected  # noqa: E402
 from edgese.quantization.insertion import simulated_module  # noqa: E402

@@ -16,15 +16,15 @@ from PIL import Image  # noqa: E402
 from torch import nn  # noqa: E402
 
 from edgese import catalog, machine, quantize  # noqa: E402
-from edgese.conversion.export import exported, logits_of  # noqa: E402
 from edgese.models.builder import build  # noqa: E402
 from edgese.models.untrained import plausible  # noqa: E402
 from edgese.parallel import one_thread  # noqa: E402
-from edgese.quantization.fingerprint import integers_sha256  # noqa: E402
-from edgese.quantization.integers import integer_outputs  # noqa: E402
+from edgese.program.export import exported, logits_of  # noqa: E402
+from edgese.program.fingerprint import integers_sha256  # noqa: E402
+from edgese.program.forms import held_tensors  # noqa: E402
+from edgese.program.integers import integer_outputs  # noqa: E402
 from edgese.quantization.ptq import quantized  # noqa: E402
 from edgese.records.model import ModelSpec  # noqa: E402
-from edgese.targets.programs import held_tensors  # noqa: E402
 
 SIDE = 64
 SPEC = f"""
@@ -46,6 +46,7 @@ import numpy as np
 import torch
 from edgese import convert, machine
 from edgese.conversion import cache
+from edgese.program import storage
 
 cores, spec, data, *targets = sys.argv[1:]
 torch.set_num_threads(int(cores))
@@ -53,7 +54,7 @@ machine.cores = lambda: int(cores)
 with tempfile.TemporaryDirectory() as folder:
     os.environ["EDGESE_CACHE_DIR"] = f"{folder}/cache"
     rows = convert(spec, targets, weights="none", recipe="int8", data=data, out=folder)
-    (reference,) = cache.store.cache_folder().glob(f"programs/*/{cache.REFERENCE}")
+    (reference,) = cache.store.cache_folder().glob(f"programs/*/{storage.REFERENCE}")
     with np.load(reference) as arrays:
         logits = arrays["logits"].tolist()
     told = [(row.error, row.integers) for row in rows]

@@ -10,6 +10,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from edgese.errors import ConfigError, InputError
+from edgese.program.qparams import grid_of, weight_scales
 from edgese.quantization.fake import (
     ActivationQuantizer,
     BiasQuantizer,
@@ -21,7 +22,6 @@ from edgese.quantization.fake import (
     largest_scales,
     quantized_silu,
 )
-from edgese.quantization.grids import grid_of, weight_scales
 from edgese.records.artifact import Grid
 
 pytestmark = pytest.mark.usefixtures("one_thread")

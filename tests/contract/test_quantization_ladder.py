@@ -17,9 +17,9 @@ from edgese.data.preprocessing import preprocess  # noqa: E402
 from edgese.errors import ConfigError  # noqa: E402
 from edgese.models.builder import build  # noqa: E402
 from edgese.models.untrained import plausible  # noqa: E402
-from edgese.quantization import ladder  # noqa: E402
-from edgese.quantization.ladder import climb, costliest  # noqa: E402
 from edgese.records.quantization import LayerCost  # noqa: E402
+from edgese.selection import ladder  # noqa: E402
+from edgese.selection.ladder import climb, costliest  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

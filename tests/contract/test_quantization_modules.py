@@ -14,15 +14,15 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from edgese.conversion.api import convert  # noqa: E402
-from edgese.conversion.export import exported, reference_of  # noqa: E402
-from edgese.conversion.subject import from_module  # noqa: E402
 from edgese.errors import ConfigError  # noqa: E402
-from edgese.evaluation.scoring import mean_kl  # noqa: E402
-from edgese.quantization.integers import integer_outputs  # noqa: E402
+from edgese.models.subject import from_module  # noqa: E402
+from edgese.program.export import exported, reference_of  # noqa: E402
+from edgese.program.forms import held_tensors  # noqa: E402
+from edgese.program.integers import integer_outputs  # noqa: E402
 from edgese.quantization.ptq import quantized  # noqa: E402
 from edgese.records.model import Preprocessing  # noqa: E402
+from edgese.statistics import mean_kl  # noqa: E402
 from edgese.store import read_manifest  # noqa: E402
-from edgese.targets.programs import held_tensors  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIDE = 24

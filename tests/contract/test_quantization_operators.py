@@ -12,9 +12,9 @@ from torch.ao.quantization.fx import _decomposed  # noqa: E402, F401  # register
 from torch.nn import functional as F  # noqa: E402
 
 from edgese.errors import ConversionError  # noqa: E402
-from edgese.quantization.integers import OPERATORS, integer_outputs  # noqa: E402
+from edgese.program.integers import OPERATORS, integer_outputs  # noqa: E402
+from edgese.program.nodes import DEQUANTIZE, QUANTIZE, argument_of  # noqa: E402
 from edgese.quantization.layout import ROLES, Role  # noqa: E402
-from edgese.targets.nodes import DEQUANTIZE, QUANTIZE, argument_of  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

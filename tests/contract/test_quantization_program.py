@@ -12,19 +12,18 @@ from torch.nn import functional as F  # noqa: E402
 
 from edgese import catalog  # noqa: E402
 from edgese.errors import ConfigError, ConversionError, InputError  # noqa: E402
-from edgese.evaluation.scoring import mean_kl  # noqa: E402
 from edgese.models.builder import build  # noqa: E402
-from edgese.models.folding import folded  # noqa: E402
 from edgese.models.registry import find_model  # noqa: E402
 from edgese.models.untrained import plausible  # noqa: E402
+from edgese.program.canonical import canonical  # noqa: E402
+from edgese.program.folding import folded  # noqa: E402
+from edgese.program.integers import integer_outputs  # noqa: E402
 from edgese.quantization.calibration import observe  # noqa: E402
-from edgese.quantization.canonical import canonical  # noqa: E402
 from edgese.quantization.corrections import corrected  # noqa: E402
 from edgese.quantization.equalization import equalized  # noqa: E402
 from edgese.quantization.features import Features  # noqa: E402
 from edgese.quantization.harmony import harmonized  # noqa: E402
 from edgese.quantization.insertion import quantized_program, simulated_module  # noqa: E402
-from edgese.quantization.integers import integer_outputs  # noqa: E402
 from edgese.quantization.layout import layout  # noqa: E402
 from edgese.quantization.plan import planned  # noqa: E402
 from edgese.quantization.ptq import fidelity, quantized  # noqa: E402
@@ -38,6 +37,7 @@ from edgese.records.model import (  # noqa: E402
     Stem,
 )
 from edgese.records.quantization import QuantizationRecipe  # noqa: E402
+from edgese.statistics import mean_kl  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIDE = 24

@@ -114,7 +114,7 @@ SPECS = {
 @cache
 def program(name: str, batch: int = 1):
     from edgese.models.builder import build
-    from edgese.models.folding import folded
+    from edgese.program.folding import folded
 
     network = plausible(build(SPECS[name]), seed=0)
     example = torch.zeros(batch, 3, HEIGHT, WIDTH)

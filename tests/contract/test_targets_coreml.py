@@ -9,7 +9,9 @@ from edgese.catalog import recipe
 from edgese.errors import ConfigError, ConversionError, InputError, StoreError
 from edgese.records.artifact import Interface, ModelCard, TargetOptions, TensorInfo
 from edgese.records.model import Preprocessing
-from edgese.targets import coreml, mlclassifier, mlpackage
+from edgese.targets.coreml import classifier as mlclassifier
+from edgese.targets.coreml import package as mlpackage
+from edgese.targets.coreml import target as coreml
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("coremltools")

@@ -9,10 +9,13 @@ import pytest
 
 from edgese.catalog import recipe
 from edgese.errors import OperatorUnknown
+from edgese.program.forms import folded_weights, pair_grid
 from edgese.records.artifact import ModelCard, TargetOptions
 from edgese.records.model import Preprocessing
-from edgese.targets import coreml, mlpackage, mlpairs, mlquantization
-from edgese.targets.programs import folded_weights, pair_grid
+from edgese.targets.coreml import package as mlpackage
+from edgese.targets.coreml import pairs as mlpairs
+from edgese.targets.coreml import quantization as mlquantization
+from edgese.targets.coreml import target as coreml
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("coremltools")
@@ -20,9 +23,9 @@ pytest.importorskip("coremltools")
 from torch import nn  # noqa: E402
 
 from edgese.quantization.ptq import quantized  # noqa: E402
-from edgese.targets import mlsimulation  # noqa: E402
-from edgese.targets.mil.program import computed, loaded  # noqa: E402
-from edgese.targets.mil.steps import Arithmetic  # noqa: E402
+from edgese.targets.coreml import simulation as mlsimulation  # noqa: E402
+from edgese.targets.coreml.mil.program import computed, loaded  # noqa: E402
+from edgese.targets.coreml.mil.steps import Arithmetic  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 HEIGHT, WIDTH, CLASSES = 24, 20, 5

@@ -9,10 +9,13 @@ import pytest
 
 from edgese.catalog import recipe
 from edgese.errors import ConfigError, ConversionError
+from edgese.program.forms import folded_weights, pair_grid
 from edgese.records.artifact import ModelCard, TargetOptions
 from edgese.records.model import Preprocessing
-from edgese.targets import coreml, mlpackage, mlpairs, mlquantization
-from edgese.targets.programs import folded_weights, pair_grid
+from edgese.targets.coreml import package as mlpackage
+from edgese.targets.coreml import pairs as mlpairs
+from edgese.targets.coreml import quantization as mlquantization
+from edgese.targets.coreml import target as coreml
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("coremltools")

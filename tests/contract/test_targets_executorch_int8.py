@@ -9,11 +9,12 @@ import pytest
 
 from edgese.catalog import recipe
 from edgese.errors import ConfigError, ConversionError
+from edgese.program.forms import folded_weights
 from edgese.records.artifact import Interface, ModelCard, TargetOptions
 from edgese.records.model import Preprocessing
-from edgese.targets import executorch, pte, xnnpack
 from edgese.targets.batches import codes, values
-from edgese.targets.programs import folded_weights
+from edgese.targets.executorch import pte, xnnpack
+from edgese.targets.executorch import target as executorch
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("executorch")
@@ -21,7 +22,7 @@ pytest.importorskip("executorch")
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from edgese.quantization.integers import integer_outputs  # noqa: E402
+from edgese.program.integers import integer_outputs  # noqa: E402
 from edgese.quantization.ptq import quantized  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -311,7 +312,7 @@ def test_what_cannot_be_written_is_refused_by_name(body, told):
 
 
 def test_sums_that_are_too_coarse_for_their_output_are_refused(tmp_path):
-    from edgese.targets.nodes import QUANTIZE
+    from edgese.program.nodes import QUANTIZE
 
     made = program("grouped").run_decompositions({})
     (conv,) = [n for n in made.graph.nodes if "conv2d" in n.name and "body" in str(n.meta)][:1]

@@ -10,10 +10,13 @@ import pytest
 from edgese.catalog import recipe
 from edgese.conversion.parity import compared
 from edgese.errors import EdgeseError, InputError, OperatorUnknown
+from edgese.program.forms import folded_weights
 from edgese.records.artifact import ModelCard, TargetOptions
 from edgese.records.model import Preprocessing
-from edgese.targets import coreml, mlloading, mlpackage, mlpairs
-from edgese.targets.programs import folded_weights
+from edgese.targets.coreml import loading as mlloading
+from edgese.targets.coreml import package as mlpackage
+from edgese.targets.coreml import pairs as mlpairs
+from edgese.targets.coreml import target as coreml
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("coremltools")
@@ -21,8 +24,8 @@ pytest.importorskip("coremltools")
 from torch import nn  # noqa: E402
 
 from edgese.quantization.ptq import quantized  # noqa: E402
-from edgese.targets.mil.program import loaded  # noqa: E402
-from edgese.targets.mil.steps import Arithmetic  # noqa: E402
+from edgese.targets.coreml.mil.program import loaded  # noqa: E402
+from edgese.targets.coreml.mil.steps import Arithmetic  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 HEIGHT, WIDTH, CLASSES = 20, 16, 5
@@ -248,7 +251,7 @@ def test_half_values_are_rounded_as_the_file_has_them(network, tmp_path):
     assert all(step.is_half for step in loaded(artifact, package, "logits").steps[:-1])
     given = torch.from_numpy(pictures(2))
     wanted = ran(exported(network), pictures(2))
-    from edgese.targets.mil.program import computed
+    from edgese.targets.coreml.mil.program import computed
 
     exact = computed(loaded(artifact, package, "logits", Arithmetic.FLOATS), given).numpy()
     rounded = computed(loaded(artifact, package, "logits"), given).numpy()

@@ -12,9 +12,9 @@ onnxruntime = pytest.importorskip("onnxruntime")
 from hypothesis import assume, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from edgese.targets.mil.elementwise import UnknownForm  # noqa: E402
-from edgese.targets.mil.kernels import KERNELS  # noqa: E402
-from edgese.targets.mlpackage import import_coremltools  # noqa: E402
+from edgese.targets.coreml.mil.elementwise import UnknownForm  # noqa: E402
+from edgese.targets.coreml.mil.kernels import KERNELS  # noqa: E402
+from edgese.targets.coreml.package import import_coremltools  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 OPTIONS = onnxruntime.SessionOptions()

@@ -13,8 +13,8 @@ from edgese.errors import ConfigError, ConversionError, InputError
 from edgese.measure import runner
 from edgese.records.artifact import Grid, Interface, ModelCard, TargetOptions
 from edgese.records.model import Preprocessing
-from edgese.targets import onnxruntime as target
 from edgese.targets.batches import codes, values
+from edgese.targets.onnxruntime import target
 
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
@@ -24,7 +24,7 @@ from torch import nn  # noqa: E402
 from torch.ao.quantization.fx import _decomposed  # noqa: E402, F401  # registers its operators
 from torch.nn import functional as F  # noqa: E402
 
-from edgese.quantization.integers import integer_outputs  # noqa: E402
+from edgese.program.integers import integer_outputs  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -271,7 +271,7 @@ def test_padding_goes_into_the_convolution_behind_it(tmp_path):
 
 def test_no_operator_reads_codes_but_those_that_turn_them_into_floats(tmp_path, monkeypatch):
     # Qualcomm's compiler takes bare codes for whole numbers, and refuses the operator.
-    monkeypatch.setattr("edgese.targets.onnxoperators._MANY_PIXELS", 1)
+    monkeypatch.setattr("edgese.targets.onnxruntime.operators._MANY_PIXELS", 1)
     for body in ("gate_avg", "max_pool", "shuffled"):
         artifact, _ = converted(program(body), tmp_path)
         graph = onnx.load(artifact).graph
@@ -288,7 +288,7 @@ def test_no_operator_reads_codes_but_those_that_turn_them_into_floats(tmp_path, 
 def test_a_gate_s_factors_are_repeated_where_no_delegate_of_phones_stumbles_over_it(
     activations, repeated, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("edgese.targets.onnxoperators._MANY_PIXELS", 1)
+    monkeypatch.setattr("edgese.targets.onnxruntime.operators._MANY_PIXELS", 1)
     made = program("gate_avg")
     artifact, interface = converted(made, tmp_path, activations=activations)
     operators = Counter(node.op_type for node in onnx.load(artifact).graph.node)

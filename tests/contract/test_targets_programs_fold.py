@@ -10,13 +10,13 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from edgese.program.storage import read_program, write_program  # noqa: E402
-from edgese.targets.programs import (  # noqa: E402
+from edgese.program.forms import (  # noqa: E402
     folded_weights,
     held_tensors,
     input_grid,
     output_grid,
 )
+from edgese.program.storage import read_program, write_program  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 INPUT, OUTPUT = (0.02, 3), (0.05, -7)

@@ -9,11 +9,12 @@ import pytest
 
 from edgese.catalog import recipe
 from edgese.errors import ConfigError, ConversionError
+from edgese.program.forms import folded_weights, held_tensors
 from edgese.records.artifact import Interface, ModelCard, TargetOptions
 from edgese.records.model import Preprocessing
-from edgese.targets import tflite, tflquantized
 from edgese.targets.batches import codes, values
-from edgese.targets.programs import folded_weights, held_tensors
+from edgese.targets.tflite import quantized as tflquantized
+from edgese.targets.tflite import target as tflite
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("ai_edge_litert")
@@ -21,7 +22,7 @@ pytest.importorskip("ai_edge_litert")
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from edgese.quantization.integers import integer_outputs  # noqa: E402
+from edgese.program.integers import integer_outputs  # noqa: E402
 from edgese.quantization.ptq import quantized  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 
 from edgese.data.augmentation import augmented, rectangle
-from edgese.data.classes import ClassNames
+from edgese.data.classes import UNLABELLED, ClassNames
 from edgese.data.digits import digit_pictures
 from edgese.data.embedded import sample_pictures
 from edgese.data.preprocessing import cropped, preprocess
 from edgese.data.shards import is_shards, shard_pictures
-from edgese.data.sources import UNLABELLED, find_pictures, held_out
+from edgese.data.sources import find_pictures, held_out
 from edgese.errors import ConfigError, InputError
 from edgese.records.model import Preprocessing
 from edgese.records.training import (

@@ -15,9 +15,9 @@ from PIL import Image
 from torch import nn
 
 from edgese import store
-from edgese.data.classes import ClassNames
+from edgese.data.classes import UNLABELLED, ClassNames
 from edgese.data.digits import digit_pictures
-from edgese.data.sources import UNLABELLED, held_out
+from edgese.data.sources import held_out
 from edgese.errors import Collapsed, ConfigError, InputError, OutputError, StoreError
 from edgese.models.builder import build
 from edgese.records.model import (

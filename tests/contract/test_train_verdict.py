@@ -21,12 +21,12 @@ from edgese.models.builder import build
 from edgese.models.registry import customized, find_model
 from edgese.models.untrained import plausible
 from edgese.models.weights import save_weights
-from edgese.quantization.ladder import climb
 from edgese.records.candidate import Candidate
 from edgese.records.measurement import MeasurePlan
 from edgese.records.model import Normalization
 from edgese.records.training import TrainingResult
 from edgese.selection.agenda import Step
+from edgese.selection.ladder import climb
 from edgese.selection.work import Order, perform
 from edgese.training.api import sound
 from edgese.training.plan import adapted
@@ -288,7 +288,7 @@ def test_no_rung_of_a_ladder_holds_that_has_collapsed(place, monkeypatch):
     def first(_):
         yield catalog.recipe("int8-minmax"), ()
 
-    monkeypatch.setattr("edgese.quantization.ladder._rungs", first)
+    monkeypatch.setattr("edgese.selection.ladder._rungs", first)
     weights = spoilt_weights(place / "spoilt.safetensors")
     ladder = climb(
         "tiny.toml",

@@ -45,8 +45,8 @@ def test_every_command_of_the_page_on_builds_exists(line, parses):
 def test_the_page_on_builds_renames_what_convert_makes():
     """The name that the budget and the baseline go by is no name that convert gives."""
     from edgese import catalog
-    from edgese.conversion.plan import model_name
     from edgese.models.registry import find_model
+    from edgese.models.subject import model_name
 
     words = shlex.split(next(line for line in ci_lines() if line.startswith("edgese convert")))
     options = dict(zip(words[3::2], words[4::2], strict=True))

@@ -6,6 +6,7 @@ import resource
 import statistics
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,24 +14,18 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "edgese"
 HEAVY = ("torch", "coremltools", "onnx", "onnxruntime", "rich", "numpy", "PIL", "sklearn")
 
-# From the rim inwards: a package may import from those that stand after it, never before.
-LAYERS = (
-    ("cli",),
-    ("demonstration", "diagnosis"),
-    ("story",),
-    ("selection", "report"),
-    ("results", "budgets"),
-    ("conversion", "evaluation", "inspection", "measure", "prediction", "quantization", "training"),
-    ("seals", "targets", "devices", "models", "data", "statistics", "store", "scratch"),
-    ("program",),
-    ("catalog", "project", "parallel", "machine"),
-    ("protocols",),
-    ("records",),
-    ("bounds", "workers"),
-    ("lifeline",),
-    ("guard", "errors", "paths"),
+# Lowest first: a room may import from those before it, in functions and for types too.
+ROOMS = (
+    *("paths", "errors", "bounds", "records", "protocols"),
+    *("guard", "lifeline", "machine", "parallel", "workers"),
+    *("project", "catalog", "seals", "store", "scratch", "statistics", "version"),
+    *("program", "data", "models", "training", "targets", "devices"),
+    *("quantization", "conversion", "prediction", "evaluation", "inspection", "results", "measure"),
+    *("budgets", "selection", "report", "story", "demonstration", "diagnosis"),
+    *("__init__", "cli", "__main__"),
 )
-RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+# Folders of one room whose modules know nothing of each other: a runtime is one folder.
+APART = ("coreml", "executorch", "onnxruntime", "tflite")
 
 
 def loaded_after(code: str) -> set[str]:
@@ -73,32 +68,85 @@ def test_help_starts_in_time():
     assert own < 0.150 or ratio < 0.150 / 0.011, f"{own:.3f} s, {ratio:.1f} bare starts"
 
 
-def imports_of(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            if node.module == "edgese":
-                found |= {f"edgese.{alias.name}" for alias in node.names}
-            else:
-                found.add(node.module)
+def module_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in PACKAGE.rglob("*.py")}
+
+
+def imports_of(source: str) -> set[str]:
+    """Modules of edgese that a source imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            whole = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if name in MODULES else node.module for name in whole}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-    return {name.split(".")[1] for name in found if name.startswith("edgese.")}
+    return {name for name in found if name.split(".")[0] == "edgese"}
+
+
+def room_of(module: str) -> str:
+    return [*module.split("."), "__init__"][1]
+
+
+def runtime_of(module: str) -> str:
+    parts = [*module.split("."), "", ""]
+    return parts[2] if parts[1] == "targets" and parts[2] in APART else ""
+
+
+def against_the_order(module: str, source: str) -> list[str]:
+    """Imports that lead to a later room, or from one runtime's folder into another's."""
+    wrong = []
+    for other in sorted(imports_of(source)):
+        if ROOMS.index(room_of(other)) > ROOMS.index(room_of(module)):
+            wrong.append(f"{module} imports {other}, which stands above it")
+        if (mine := runtime_of(module)) and runtime_of(other) not in ("", mine):
+            wrong.append(f"{module} imports {other}, another runtime")
+    return wrong
+
+
+def test_every_module_has_a_room_and_every_room_a_module():
+    assert {room_of(module) for module in MODULES} == set(ROOMS)
+    assert len(set(ROOMS)) == len(ROOMS)
 
 
 def test_imports_go_one_way():
-    wrong = []
-    for path in PACKAGE.rglob("*.py"):
-        layer = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if layer in ("__init__", "__main__"):
-            continue
-        assert layer in RANK, f"{layer} has no place in LAYERS"
-        wrong += [
-            f"{path.relative_to(PACKAGE)} imports edgese.{other}"
-            for other in imports_of(path)
-            if other in RANK and RANK[other] < RANK[layer]
-        ]
+    wrong = [
+        fault
+        for module, path in MODULES.items()
+        for fault in against_the_order(module, path.read_text(encoding="utf-8"))
+    ]
     assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("edgese.quantization.api", "from edgese.conversion.api import convert"),
+        ("edgese.quantization.ptq", "def f():\n    from edgese.measure import statistics"),
+        ("edgese.measure.api", "from edgese import selection"),
+        ("edgese.records.model", "import edgese.store"),
+        ("edgese.errors", "import edgese"),
+        ("edgese.targets.tflite.graph", "from edgese.targets.coreml import pairs"),
+        ("edgese.targets.coreml.mil.steps", "from edgese.targets.executorch import pte"),
+    ],
+)
+def test_an_import_against_the_order_is_found(module, source):
+    assert module in MODULES
+    assert len(against_the_order(module, source)) == 1
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    sorter = TopologicalSorter(
+        {
+            module: imports_of(path.read_text(encoding="utf-8")) - {module}
+            for module, path in MODULES.items()
+        }
+    )
+    sorter.prepare()
 
 
 def test_rich_is_drawn_with_in_one_file():

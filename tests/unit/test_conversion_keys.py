@@ -2,11 +2,11 @@ import msgspec
 import pytest
 
 from edgese import catalog
-from edgese.conversion import keys
 from edgese.conversion.plan import planned
-from edgese.conversion.subject import from_spec
 from edgese.errors import ConfigError
+from edgese.models import keys
 from edgese.models.registry import customized, find_model
+from edgese.models.subject import from_spec
 from edgese.models.weights import ResolvedWeights
 from edgese.records.artifact import ModelCard, TargetOptions
 from edgese.records.model import ModelSpec, Stage, Stem

@@ -1,9 +1,10 @@
 import msgspec
 import pytest
 
-from edgese.conversion.plan import expanded, model_name, planned, start_order
+from edgese.conversion.plan import expanded, planned, start_order
 from edgese.errors import ConfigError
 from edgese.models.registry import customized, find_model
+from edgese.models.subject import model_name
 from edgese.records.artifact import ModelCard, ParityBound, Recipe, TargetOptions
 from edgese.records.target import TargetFacts
 

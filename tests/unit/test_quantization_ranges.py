@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgese.quantization.grids import FINEST, HIGH, LOW, constant_grid, grid_of, weight_scales
+from edgese.program.qparams import FINEST, HIGH, LOW, constant_grid, grid_of, weight_scales
 from edgese.quantization.ranges import BINS, STEPS, Histogram, chosen_range
 
 METHODS = ("min_max", "percentile", "mse", "fisher")

@@ -5,8 +5,8 @@ import pytest
 from edgese import catalog
 from edgese.__main__ import run
 from edgese.conversion.api import convert
+from edgese.data.calibration import calibration_set
 from edgese.errors import ConfigError, InputError
-from edgese.quantization.pictures import calibration_set
 from edgese.records.artifact import Recipe
 
 INT8 = """

@@ -13,7 +13,7 @@ from edgese.errors import ConfigError
 from edgese.records.artifact import ModelCard, ParityBound, Recipe, TargetOptions
 from edgese.records.model import Preprocessing
 from edgese.targets import TARGETS, target_module
-from edgese.targets.flatbuffer import BrokenFlatbuffer, Table
+from edgese.targets.executorch.flatbuffer import BrokenFlatbuffer, Table
 
 CARD = ModelCard(name="tiny", classes=3, preprocessing=Preprocessing())
 

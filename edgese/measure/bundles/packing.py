@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from edgese import __version__, catalog, guard, lifeline
+from edgese import catalog, guard, lifeline
 from edgese.devices import affinity, android, boards, heat, interpreter, sysfs, sysroot
 from edgese.errors import ConfigError, DeviceError, MissingDependency
 from edgese.measure.bundles import driver
@@ -23,6 +23,7 @@ from edgese.records.device import DeviceFacts
 from edgese.records.measurement import DeviceInfo, Job, MeasurePlan
 from edgese.records.phone import CoreState
 from edgese.store import PARTIAL, cache_folder, sha256_of, staging, writable_file
+from edgese.version import __version__
 
 CONTENTS: Final = "contents.json"
 ARCHIVE: Final = "bundle.pyz"

@@ -1,0 +1,1 @@
+"""Core ML: everything that is known of it."""

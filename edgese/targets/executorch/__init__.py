@@ -1,0 +1,1 @@
+"""ExecuTorch with XNNPACK: everything that is known of it."""

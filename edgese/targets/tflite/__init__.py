@@ -1,0 +1,1 @@
+"""TFLite (LiteRT): everything that is known of it."""
