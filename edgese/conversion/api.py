@@ -27,6 +27,7 @@ from edgese.conversion.run import Order, Report, converted, workplace
 from edgese.conversion.stored import StoredProgram, find_stored
 from edgese.conversion.subject import Subject, find_subject, from_program
 from edgese.errors import ConfigError, InputError, MissingDependency, OutputError, StoreError
+from edgese.parallel import own_settings
 from edgese.paths import as_path
 from edgese.quantization.pictures import calibration_set
 from edgese.records.artifact import ConversionOutcome, Manifest, TargetOptions
@@ -42,6 +43,7 @@ OUT: Final = Path("edgese-out")
 _NO_OPTIONS: Final = TargetOptions()
 
 
+@own_settings()
 def convert(
     subject: "str | Path | ModelSpec | nn.Module",
     targets: str | Sequence[str],

@@ -17,6 +17,7 @@ from edgese.conversion.subject import Subject, find_subject
 from edgese.data.classes import ClassNames
 from edgese.data.sources import Pictures, find_pictures
 from edgese.errors import Collapsed, ConfigError
+from edgese.parallel import own_settings
 from edgese.program.storage import SUFFIX, write_program
 from edgese.protocols import Progress
 from edgese.quantization.pictures import EMBEDDED, calibration_set
@@ -39,6 +40,7 @@ RECIPE: Final = "int8"
 _ANALYSED: Final = 16
 
 
+@own_settings()
 def quantize(
     subject: "str | Path | ModelSpec | nn.Module",
     data: str | Path,
