@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Runs the command line and exits; see `edgese.errors` for the codes."""
+    for name in ("stdout", "stderr"):
+        # Python has none where it was closed (`>&-`); its number must not become another file's.
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
     try:
         # From the start: importing the commands takes longer than some of them.
         with _terminated_like_interrupted():

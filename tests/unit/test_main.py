@@ -81,6 +81,14 @@ def test_output_that_fits_nowhere_ends_in_9(arguments):
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_output_is_no_fault(closed):
+    # The shell closes them; what it starts stands in the arguments.
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "edgese", "models"]
+    ended = subprocess.run(shell, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_a_termination_ends_like_an_interruption(monkeypatch, capsys):
     def app(*_args, **_options):
         signal.raise_signal(signal.SIGTERM)
