@@ -26,13 +26,23 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Runs the command line and exits; see `edgese.errors` for the codes."""
-    # The help makes no temporary file, and must start fast.
-    if set(sys.argv[1:]) - {"--help", "-h", "--version"}:
-        from edgese import scratch
+    for name in ("stdout", "stderr"):
+        # Python has none where it was closed (`>&-`); its number must not become another file's.
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
+    try:
+        # From the start: importing the commands takes longer than some of them.
+        with _terminated_like_interrupted():
+            # The help makes no temporary file, and must start fast.
+            if set(sys.argv[1:]) - {"--help", "-h", "--version"}:
+                from edgese import scratch
 
-        # Torch makes a folder when it is imported, and Python's processes make theirs.
-        scratch.take_over()
-    sys.exit(run())
+                # Torch makes a folder when it is imported, and Python's processes make theirs.
+                scratch.take_over()
+            code = run()
+    except KeyboardInterrupt:
+        code = _interrupted()
+    sys.exit(code)
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -43,9 +53,8 @@ def run(arguments: list[str] | None = None) -> int:
 
     try:
         _check_encoding(sys.argv[1:] if arguments is None else arguments)
-        with _terminated_like_interrupted():
-            # Outside standalone mode Typer returns what the command returned, or an Exit's code.
-            code = app(arguments, standalone_mode=False)
+        # Outside standalone mode Typer returns what the command returned, or an Exit's code.
+        code = app(arguments, standalone_mode=False)
         sys.stdout.flush()
     except typer.TyperException as error:
         code = _misused(error)
@@ -61,8 +70,13 @@ def run(arguments: list[str] | None = None) -> int:
         code = _bug()
     # Typer catches Ctrl-C too, and returns its exit code.
     if code == EXIT_INTERRUPTED:
-        _say("edgese: interrupted; nothing unfinished was left behind.")
+        return _interrupted()
     return code if isinstance(code, int) else 0
+
+
+def _interrupted() -> int:
+    _say("edgese: interrupted; nothing unfinished was left behind.")
+    return EXIT_INTERRUPTED
 
 
 def _check_encoding(arguments: list[str]) -> None:

@@ -1,16 +1,19 @@
-"""Runs torch so that its numbers do not depend on how many cores there are.
+"""Runs torch so that its numbers depend neither on the number of cores nor on a caller's script.
 
 Torch divides each operator among its threads, and where a sum is divided, its rounding depends on
 their number; so does the kernel that oneDNN chooses. Here one thread computes each piece of work,
 several pieces run at once, and their results come in the order of the pieces. The number of lanes
-then decides how long it takes, and nothing else.
+then decides how long it takes, and nothing else. What a script has set for itself, such as a
+default type or less precise matrix products, does not count meanwhile.
 """
 
+import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from edgese import machine
 
@@ -72,6 +75,70 @@ def one_thread() -> Iterator[None]:
     """Let torch compute with one thread meanwhile, in the thread that calls; also a decorator."""
     with torch_threads(1):
         yield
+
+
+@contextmanager
+def own_settings() -> Iterator[None]:
+    """Let torch compute on the CPU as in a new process meanwhile; also a decorator.
+
+    Ignored are the caller's default type and device, autocast, inference mode, switched-off
+    gradients, and whether and how precisely oneDNN computes: each changes numbers, or what can be
+    computed at all. What concerns GPUs alone stays. A torch that nobody has imported has no
+    settings, and is not imported for that.
+    """
+    if "torch" not in sys.modules:
+        yield
+        return
+    import torch
+
+    with ExitStack() as stack:
+        stack.enter_context(_SETTINGS)
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(mode=False))
+        stack.enter_context(torch.enable_grad())
+        yield
+
+
+class _Settings:
+    """Settings of torch that all threads share; the last of several that need ours puts back."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._put_back = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._set()
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._put_back.close()
+
+    def _set(self) -> None:
+        import torch
+
+        if (dtype := torch.get_default_dtype()) != torch.float32:
+            self._put_back.callback(torch.set_default_dtype, dtype)
+            torch.set_default_dtype(torch.float32)
+        # Module and parts are made when torch starts, where no type checker sees them.
+        onednn: Any = torch.backends.mkldnn
+        precise = [(part, "fp32_precision", "ieee") for part in (onednn.matmul, onednn.conv)]
+        for holder, name, ours in (*precise, (onednn, "enabled", True)):
+            self._put_back.callback(setattr, holder, name, getattr(holder, name))
+            setattr(holder, name, ours)
+
+
+_SETTINGS: Final = _Settings()
 
 
 class Lanes:

@@ -26,6 +26,7 @@ from edgese.data.parity import chosen, identity
 from edgese.errors import ConfigError, InputError, MissingDependency, OutputError, StoreError
 from edgese.models.keys import artifact_key, program_key, stored_program_key
 from edgese.models.subject import Subject, find_subject, from_program
+from edgese.parallel import own_settings
 from edgese.paths import as_path
 from edgese.program.stored import StoredProgram, find_stored
 from edgese.quantization.integer import Integer
@@ -43,6 +44,7 @@ OUT: Final = Path("edgese-out")
 _NO_OPTIONS: Final = TargetOptions()
 
 
+@own_settings()
 def convert(
     subject: "str | Path | ModelSpec | nn.Module",
     targets: str | Sequence[str],

@@ -24,6 +24,7 @@ from edgese.evaluation.scoring import TOP, likeliest, top1, top5
 from edgese.evaluation.subjects import Subject, find_subject
 from edgese.machine import cores
 from edgese.models.registry import architecture
+from edgese.parallel import own_settings
 from edgese.protocols import Predictor, Progress
 from edgese.records.artifact import ModelCard
 from edgese.records.evaluation import Evaluation, EvaluationData, Prediction, Score, Unreadable
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+@own_settings()
 def evaluate(
     subject: str | Path | Subject,
     data: str | Path,

@@ -16,6 +16,7 @@ from edgese.data.sources import Pictures, find_pictures
 from edgese.errors import Collapsed, ConfigError
 from edgese.models.keys import EXPORTERS, toolchain
 from edgese.models.subject import Subject, find_subject
+from edgese.parallel import own_settings
 from edgese.program.storage import SUFFIX, write_program
 from edgese.protocols import Progress
 from edgese.quantization.integer import Integer, exported_with_pictures
@@ -39,6 +40,7 @@ RECIPE: Final = "int8"
 _ANALYSED: Final = 16
 
 
+@own_settings()
 def quantize(
     subject: "str | Path | ModelSpec | nn.Module",
     data: str | Path,

@@ -8,8 +8,8 @@ import numpy as np
 from torch import fx
 
 from edgese.errors import InputError
-from edgese.quantization.canonical import described, tensor_of
-from edgese.quantization.grids import SIGMOID, constant_grid, grid_of, weight_scales
+from edgese.program.canonical import described, tensor_of
+from edgese.program.qparams import SIGMOID, constant_grid, grid_of, weight_scales
 from edgese.quantization.layout import Layout, Point, Role
 from edgese.quantization.ranges import Histogram, chosen_range
 from edgese.records.artifact import Grid

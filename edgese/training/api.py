@@ -10,8 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-import torch
-
 from edgese import catalog, project, store
 from edgese.data.classes import ClassNames
 from edgese.data.digits import DIGITS, digit_pictures
@@ -21,6 +19,7 @@ from edgese.errors import Collapsed, ConfigError, stage
 from edgese.models.cost import cost
 from edgese.models.registry import customized, find_model
 from edgese.models.weights import save_weights
+from edgese.parallel import own_settings, torch_threads
 from edgese.paths import as_path
 from edgese.records.model import ModelSpec
 from edgese.records.training import Advance, TrainingLog, TrainingRecipe, TrainingResult
@@ -39,6 +38,7 @@ _LOCK: Final = ".edgese-training.lock"
 _PACKAGES: Final = ("torch", "numpy", "pillow")
 
 
+@own_settings()
 def train(
     model: str | Path | ModelSpec,
     data: str | Path = DIGITS,
@@ -134,7 +134,8 @@ def train(
             if teacher
             else None
         )
-        with _computing_with(threads), _training(spec.name):
+        computing = nullcontext() if threads is None else torch_threads(threads)
+        with computing, _training(spec.name):
             log = fit(
                 start.network,
                 pictures,
@@ -262,17 +263,6 @@ def _pictures(spec: ModelSpec, asked: _Asked) -> TrainingData:
         share = HOLDOUT if asked.holdout is None else asked.holdout
         train, val = held_out(train, share) if share else (train, None)
     return TrainingData(train=train, val=val, preprocessing=spec.preprocessing)
-
-
-@contextmanager
-def _computing_with(threads: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if threads is not None:
-        torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _depends(start: Start, teacher: Start | None) -> dict[str, str]:

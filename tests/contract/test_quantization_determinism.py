@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from torch import nn  # noqa: E402
 from edgese import catalog, machine, quantize  # noqa: E402
 from edgese.models.builder import build  # noqa: E402
 from edgese.models.untrained import plausible  # noqa: E402
-from edgese.parallel import one_thread  # noqa: E402
+from edgese.parallel import one_thread, own_settings  # noqa: E402
 from edgese.program.export import exported, logits_of  # noqa: E402
 from edgese.program.fingerprint import integers_sha256  # noqa: E402
 from edgese.program.forms import held_tensors  # noqa: E402
@@ -234,3 +236,127 @@ def test_a_training_for_integers_does_not_depend_on_the_threads_of_torch(folder,
         torch.set_num_threads(before)
     started = quantize(spec, folder, weights="none", recipe="int8", out=tmp_path / "start")
     assert found[0].integers == found[1].integers != started.integers
+
+
+def assigned(holder, name, value):
+    """A setting of torch that is an attribute, until the block ends."""
+
+    @contextmanager
+    def block():
+        before = getattr(holder, name)
+        setattr(holder, name, value)
+        try:
+            yield
+        finally:
+            setattr(holder, name, before)
+
+    return block
+
+
+def called(function, read, value):
+    """A setting of torch that is made by a function."""
+
+    @contextmanager
+    def block():
+        before = read()
+        function(value)
+        try:
+            yield
+        finally:
+            function(before)
+
+    return block
+
+
+SMALLER = """
+name = "smaller"
+family = "mine"
+classes = 10
+stem = { channels = [8] }
+stages = [{ block = "mbconv", channels = 8, depth = 1, expansion = 4, se = { reduction = 2 } }]
+head = { channels = 64 }
+preprocessing = { height = 32, width = 32 }
+"""
+ONEDNN = torch.backends.mkldnn
+# What scripts set for themselves.
+SETTINGS = {
+    "less precise products": called(
+        torch.set_float32_matmul_precision, torch.get_float32_matmul_precision, "medium"
+    ),
+    "less precise kernels": assigned(ONEDNN.conv, "fp32_precision", "bf16"),
+    "no oneDNN": assigned(ONEDNN, "enabled", value=False),
+    "double": called(torch.set_default_dtype, torch.get_default_dtype, torch.float64),
+    "another device": lambda: torch.device("meta"),
+    "inference": torch.inference_mode,
+    "no gradients": torch.no_grad,
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+}
+
+
+def state():
+    """What a script may have set."""
+    return (
+        *(torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()),
+        *(torch.is_autocast_enabled("cpu"), torch.is_inference_mode_enabled(), ONEDNN.enabled),
+        *(ONEDNN.matmul.fp32_precision, ONEDNN.conv.fp32_precision),
+        torch.get_float32_matmul_precision(),
+    )
+
+
+@pytest.fixture(scope="module")
+def unsettled():
+    """Integers by recipe, as nobody has set anything."""
+    return {}
+
+
+def quantized_in(folder, out, recipe, **steps):
+    spec = folder / "smaller.toml"
+    spec.write_text(SMALLER)
+    data = folder / "calibration.csv"
+    data.write_text("file\n" + "".join(f"{number}.png\n" for number in range(8)))
+    return quantize(spec, data, weights="none", recipe=recipe, out=out, **steps).integers
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_what_a_script_has_set_in_torch_changes_no_integer(setting, folder, tmp_path, unsettled):
+    if not unsettled:
+        unsettled["int8"] = quantized_in(folder, tmp_path / "without", "int8")
+    with SETTINGS[setting]():
+        before = state()
+        found = quantized_in(folder, tmp_path / "with", "int8")
+        after = state()
+    assert found == unsettled["int8"]
+    assert before == after
+
+
+def test_what_a_script_has_set_in_torch_changes_no_training_for_integers(folder, tmp_path):
+    pytest.importorskip("matplotlib")
+    without = quantized_in(folder, tmp_path / "without", "int8-qat", epochs=1)
+    with ExitStack() as stack:
+        for setting in SETTINGS.values():
+            stack.enter_context(setting())
+        before = state()
+        found = quantized_in(folder, tmp_path / "with", "int8-qat", epochs=1)
+        after = state()
+    assert found == without
+    assert before == after
+
+
+def test_settings_come_back_when_the_last_of_several_threads_is_done():
+    inside, leave = threading.Event(), threading.Event()
+
+    def other():
+        with own_settings():
+            inside.set()
+            leave.wait(10)
+
+    with SETTINGS["double"](), SETTINGS["no oneDNN"]():
+        thread = threading.Thread(target=other)
+        with own_settings():
+            thread.start()
+            assert inside.wait(10)
+        # The other one still computes.
+        assert (torch.get_default_dtype(), ONEDNN.enabled) == (torch.float32, True)
+        leave.set()
+        thread.join()
+        assert (torch.get_default_dtype(), ONEDNN.enabled) == (torch.float64, False)

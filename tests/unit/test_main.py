@@ -81,15 +81,65 @@ def test_output_that_fits_nowhere_ends_in_9(arguments):
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_output_is_no_fault(closed):
+    # The shell closes them; what it starts stands in the arguments.
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "edgese", "models"]
+    ended = subprocess.run(shell, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_a_termination_ends_like_an_interruption(monkeypatch, capsys):
     def app(*_args, **_options):
         signal.raise_signal(signal.SIGTERM)
 
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(application, "app", app)
-    assert __main__.run([]) == 130
+    monkeypatch.setattr(sys, "argv", ["edgese", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        __main__.main()
+    assert ended.value.code == 130
     assert "interrupted" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+# Sends a signal as soon as a module is imported, which is before any command begins.
+AT_START = """
+import signal, sys
+from edgese.__main__ import main
+
+class Sending:
+    def find_spec(self, name, *_):
+        if name == sys.argv[2]:
+            signal.raise_signal(int(sys.argv[1]))
+
+# A shell's background processes ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Sending())
+sys.argv[3:] = []
+try:
+    main()
+finally:
+    print("signalled" if "edgese.cli.app" not in sys.modules else "too late")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("module", ["edgese.scratch", "typer", "edgese.cli.app"])
+def test_an_interruption_while_edgese_starts_leaves_no_traceback_and_no_folder(
+    number, module, tmp_path
+):
+    ended = subprocess.run(
+        [sys.executable, "-c", AT_START, str(int(number)), module],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.stdout == "signalled\n"
+    assert ended.stderr == "edgese: interrupted; nothing unfinished was left behind.\n"
+    assert ended.returncode == 130
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("arguments", [["modes"], ["models", "--nonsense"], ["demo", "x"]])
