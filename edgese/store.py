@@ -94,7 +94,9 @@ def writable_file(path: Path) -> None:
     Raises:
         OutputError: it is a folder, or its folder cannot be made or written.
     """
-    if path.is_dir():
+    with writing(path):
+        is_folder = path.is_dir()
+    if is_folder:
         raise OutputError(f"{path} is a folder, not a file.", hint="Name a file in it.")
     writable_folder(path.parent)
 
@@ -320,16 +322,18 @@ def read_manifest(artifact: Path) -> Manifest:
             hint=f"Copy the manifest beside it, or make the artifact with `{remake}`.",
         )
     manifest = read_sealed(Manifest, manifest_path(artifact), remake=remake)
+    # Before its hash: whatever stands there may be large.
+    if size_of(artifact) != manifest.size_bytes:
+        raise StoreError(
+            f"{artifact} is not what its manifest describes: it has {size_of(artifact)} bytes, the "
+            f"manifest says {manifest.size_bytes}.",
+            hint=f"Convert it again: `{remake}`.",
+        )
     found = sha256_of(artifact)
     if found != manifest.sha256:
         raise StoreError(
             f"{artifact} is not what its manifest describes: its hash is {found[:12]}..., "
             f"the manifest says {manifest.sha256[:12]}....",
-            hint=f"Convert it again: `{remake}`.",
-        )
-    if size_of(artifact) != manifest.size_bytes:
-        raise StoreError(
-            f"{artifact} has {size_of(artifact)} bytes, its manifest says {manifest.size_bytes}.",
             hint=f"Convert it again: `{remake}`.",
         )
     return manifest
