@@ -53,6 +53,8 @@ _REFUSALS: Final = {
     errno.ENXIO: ("the device is gone", "Name another place."),
 }
 
+_COPIED_BYTES: Final = 2**20
+
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
@@ -195,9 +197,14 @@ def remove(path: Path) -> None:
 
 
 def copy(source: Path, dest: Path) -> None:
-    """Copies a file or a folder to a name that does not exist yet."""
+    """Copies a file or a folder to a name that does not exist yet.
+
+    Raises:
+        InputError: there is something else than regular files and folders.
+    """
     if not source.is_dir():
-        shutil.copyfile(source, dest)
+        with bounds.opened(source, "file") as file, dest.open("wb") as copied:
+            shutil.copyfileobj(file, copied, _COPIED_BYTES)
         return
     dest.mkdir()
     # shutil.copytree goes on after an error, and what it raises in the end has no error number.
@@ -206,15 +213,26 @@ def copy(source: Path, dest: Path) -> None:
         if path.is_dir():
             inside.mkdir()
         else:
-            shutil.copyfile(path, inside)
+            copy(path, inside)
 
 
 def sha256_of(path: Path) -> str:
-    """The hash of a file, or of a folder: over its files' sorted relative names and hashes."""
+    """The hash of a file, or of a folder: over its files' sorted relative names and hashes.
+
+    Raises:
+        InputError: it cannot be read, or a folder has links, pipes or devices.
+    """
     if not path.is_dir():
         with bounds.opened(path, "file") as file, stage(f"read {path}"):
             return hashlib.file_digest(file, "sha256").hexdigest()
     digest = hashlib.sha256()
+    for inside in path.rglob("*"):
+        # What a link leads to would be read with the folder, and could change under its hash.
+        if inside.is_symlink() or not (inside.is_file() or inside.is_dir()):
+            raise InputError(
+                f"{inside} is neither a file nor a folder, and {path} has to be made of these.",
+                hint="Copy it with `cp -RL`, which copies what links lead to.",
+            )
     for file_path in _files(path):
         name = file_path.relative_to(path).as_posix()
         digest.update(f"{name}\0{sha256_of(file_path)}\n".encode())

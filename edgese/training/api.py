@@ -24,6 +24,7 @@ from edgese.models.weights import save_weights
 from edgese.paths import as_path
 from edgese.records.model import ModelSpec
 from edgese.records.training import Advance, TrainingLog, TrainingRecipe, TrainingResult
+from edgese.seals import sealed
 from edgese.training.checkpoint import CHECKPOINT
 from edgese.training.log import CURVE, LOG, TABLE
 from edgese.training.loop import TrainingData, fit
@@ -295,7 +296,7 @@ def _result(
     path = folder / WEIGHTS
     if processes.first:
         save_weights(start.network.cpu(), path)
-    return TrainingResult(
+    result = TrainingResult(
         model=start.network.spec,
         log=log,
         start=start.weights,
@@ -311,3 +312,4 @@ def _result(
         edgese=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+    return sealed(result)
