@@ -53,8 +53,6 @@ _REFUSALS: Final = {
     errno.ENXIO: ("the device is gone", "Name another place."),
 }
 
-_COPIED_BYTES: Final = 2**20
-
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
@@ -201,10 +199,13 @@ def copy(source: Path, dest: Path) -> None:
 
     Raises:
         InputError: there is something else than regular files and folders.
+        FileNotFoundError: it is gone.
     """
+    # One that is gone is another error than one of a wrong kind.
+    source.stat()
     if not source.is_dir():
-        with bounds.opened(source, "file") as file, dest.open("wb") as copied:
-            shutil.copyfileobj(file, copied, _COPIED_BYTES)
+        bounds.opened(source, "file").close()
+        shutil.copyfile(source, dest)
         return
     dest.mkdir()
     # shutil.copytree goes on after an error, and what it raises in the end has no error number.
