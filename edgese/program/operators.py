@@ -93,7 +93,7 @@ _WORDS: Final = frozenset(
 )
 _CHECK: Final = "aten::_assert_tensor_metadata"
 # Arguments that say how often something is done, or into how many parts.
-_TIMES: Final = ("num_layers", "chunks", "sections")
+_TIMES: Final = ("num_layers", "chunks", "sections", "r")
 # Operators whose argument n is the size of something.
 _SIZED: Final = re.compile(r"aten::(fft_.*|eye|randperm|arange)")
 # Whole numbers to TorchScript, and words to everybody else.

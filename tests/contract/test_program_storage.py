@@ -269,6 +269,10 @@ FAULTS = {
         OFTEN,
     ),
     "differences": (more(("aten.zeros.default", [4]), ("aten.diff.default", BEHIND, 10**9)), OFTEN),
+    "combinations": (
+        more(("aten.zeros.default", [4]), ("aten.combinations.default", BEHIND, 10**9)),
+        OFTEN,
+    ),
     "a dtype as a number": (
         more(("aten.zeros.default", [4]), ("aten.softmax.int", BEHIND, 0, 10**7)),
         "a number as its dtype",
