@@ -1,5 +1,6 @@
 """The manifest of a fresh artifact, and both put into the user's folder together."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from edgese import store
 from edgese.conversion.keys import EXPORTERS, toolchain
 from edgese.conversion.plan import TargetPlan
 from edgese.conversion.subject import Subject
-from edgese.errors import StoreError
+from edgese.errors import InputError, StoreError
 from edgese.records.artifact import Manifest
 from edgese.records.job import ProgramRecord, Succeeded
 from edgese.seals import sealed
@@ -65,9 +66,12 @@ def publish(artifact: Path, manifest: Manifest, out: Path) -> Path:
 
 
 def _is_there(artifact: Path, described: Path, text: str, sha256: str) -> bool:
-    return (
-        artifact.exists()
-        and described.is_file()
-        and described.read_bytes() == text.encode()
-        and store.sha256_of(artifact) == sha256
-    )
+    # What has links or pipes in it is another one, and is replaced.
+    with suppress(InputError):
+        return (
+            artifact.exists()
+            and described.is_file()
+            and described.read_bytes() == text.encode()
+            and store.sha256_of(artifact) == sha256
+        )
+    return False

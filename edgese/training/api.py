@@ -23,6 +23,7 @@ from edgese.parallel import own_settings, torch_threads
 from edgese.paths import as_path
 from edgese.records.model import ModelSpec
 from edgese.records.training import Advance, TrainingLog, TrainingRecipe, TrainingResult
+from edgese.seals import sealed
 from edgese.training.checkpoint import CHECKPOINT
 from edgese.training.log import CURVE, LOG, TABLE
 from edgese.training.loop import TrainingData, fit
@@ -285,7 +286,7 @@ def _result(
     path = folder / WEIGHTS
     if processes.first:
         save_weights(start.network.cpu(), path)
-    return TrainingResult(
+    result = TrainingResult(
         model=start.network.spec,
         log=log,
         start=start.weights,
@@ -301,3 +302,4 @@ def _result(
         edgese=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+    return sealed(result)
