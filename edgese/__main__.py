@@ -16,12 +16,16 @@ from edgese.errors import (
     EXIT_INTERRUPTED,
     ConfigError,
     EdgeseError,
+    InputError,
     MissingDependency,
     OutputError,
 )
 
 if TYPE_CHECKING:
     import typer
+
+# Of a path that somebody named, below a folder that may not be searched, or too long for any.
+_UNSEEN = (errno.EACCES, errno.ENAMETOOLONG)
 
 
 def main() -> None:
@@ -110,6 +114,14 @@ def _terminated_like_interrupted() -> Iterator[None]:
 
 def _unwritten(error: OSError | SystemExit) -> int:
     """Tells output that nobody takes from everything else."""
+    # Whether something is there asks the system, and that may refuse to look.
+    if isinstance(error, OSError) and error.errno in _UNSEEN and error.filename is not None:
+        return _failed(
+            InputError(
+                f"{os.fsdecode(error.filename)} cannot be read: {error.strerror}.",
+                hint="Name a place that you may look into.",
+            )
+        )
     # Typer leaves with 1, which means "budget missed", where a pipe is broken.
     cause = error.__context__ if isinstance(error, SystemExit) else error
     # Where it is another pipe that broke, such as a worker's, output is still read.

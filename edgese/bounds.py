@@ -51,6 +51,15 @@ _QUOTED: Final = re.compile(rb'"(?:[^"\\\n]|\\.)*"|' + rb"'[^'\n]*'")
 _DOTTED: Final = re.compile(rb"(?<![\w-])(?:[\w-]+[ \t]*\.[ \t]*){%d}" % TOML_PARTS)
 
 
+def is_there(path: Path) -> bool:
+    """Return whether something is at a path that this process can see.
+
+    Unlike `Path.exists`, which raises where a folder above may not be searched or a name is too
+    long: what a record names was there for whoever wrote it.
+    """
+    return os.path.exists(path)  # noqa: PTH110  # as said
+
+
 def opened(path: Path, what: str, *, hint: str = "") -> BufferedReader:
     """Open a regular file for reading.
 

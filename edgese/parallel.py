@@ -7,6 +7,7 @@ then decides how long it takes, and nothing else. What a script has set for itse
 default type or less precise matrix products, does not count meanwhile.
 """
 
+import os
 import sys
 import threading
 from collections import deque
@@ -16,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from edgese import machine
+from edgese.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,15 +61,34 @@ def in_order(
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Let torch compute with so many threads meanwhile, in the thread that calls."""
+    """Let torch compute with so many threads meanwhile, in the thread that calls.
+
+    Raises:
+        ConfigError: OpenMP was told to give fewer.
+    """
     import torch
 
+    _check_openmp(count)
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _check_openmp(count: int) -> None:
+    """Raise where OpenMP may give fewer threads than oneDNN asks for: it would wait for ever."""
+    limit = os.environ.get("OMP_THREAD_LIMIT", "")
+    dynamic = os.environ.get("OMP_DYNAMIC", "").strip().lower() in ("true", "1")
+    fewer = limit.strip().isdecimal() and int(limit) < count
+    if count > 1 and (fewer or dynamic):
+        name = "OMP_THREAD_LIMIT" if fewer else "OMP_DYNAMIC"
+        raise ConfigError(
+            f"{name} is {os.environ[name]}, so OpenMP may give fewer than the {count} threads that "
+            "torch computes with here, and torch would wait for them for ever.",
+            hint=f"Run it without that variable: `env -u {name} edgese ...`.",
+        )
 
 
 @contextmanager

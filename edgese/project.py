@@ -54,8 +54,8 @@ def root() -> Path | None:
     that has an ``edgese.toml``.
 
     Raises:
-        ConfigError: there is none in the folder that is named; or the one that was found belongs to
-            somebody else, see `check_owner`.
+        ConfigError: there is none in the folder that is named; or the one that was found is no
+            file, or belongs to somebody else, see `check_owner`.
     """
     named = os.environ.get(VARIABLE, "")
     if named:
@@ -68,8 +68,15 @@ def root() -> Path | None:
             )
         return folder
     here = Path.cwd()
-    found = next((folder for folder in (here, *here.parents) if (folder / FILE).is_file()), None)
+    found = next(
+        (folder for folder in (here, *here.parents) if os.path.lexists(folder / FILE)), None
+    )
     if found is not None:
+        if not (found / FILE).is_file():
+            raise ConfigError(
+                f"{found / FILE} is no file, or a link that leads to none.",
+                hint="Remove it, or mend the link: one in a folder above would decide instead.",
+            )
         check_owner(found / FILE)
     return found
 

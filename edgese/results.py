@@ -57,6 +57,9 @@ KINDS: Final = (
     Kind(Manifest, frozenset({"interface", "parity"}), "edgese convert MODEL --target TARGET"),
 )
 
+# Of what `edgese predict --json` prints.
+_PREDICTION: Final = frozenset({"latency_ms", "interval", "evidence"})
+
 
 def remake_of(record: type[Record]) -> str:
     """The command that leaves a result of a kind."""
@@ -90,6 +93,12 @@ def read_result(path: Path) -> Record:
             if getattr(record, "seal", ""):
                 check_seal(record, path, kind.remake)
             return record
+    if keys >= _PREDICTION:
+        raise InputError(
+            f"{path} is a prediction alone, of no artifact; no result is made of it.",
+            hint="`edgese profile ARTIFACT --device DEVICE --out FILE` keeps a prediction where "
+            "the device is not there.",
+        )
     raise InputError(
         f"{path} is no result of edgese: it has the keys {', '.join(sorted(keys)[:6])}.",
         hint="Name files of `edgese profile`, `evaluate`, `select` or `inspect`.",

@@ -94,7 +94,9 @@ def writable_file(path: Path) -> None:
     Raises:
         OutputError: it is a folder, or its folder cannot be made or written.
     """
-    if path.is_dir():
+    with writing(path):
+        is_folder = path.is_dir()
+    if is_folder:
         raise OutputError(f"{path} is a folder, not a file.", hint="Name a file in it.")
     writable_folder(path.parent)
 
@@ -193,8 +195,16 @@ def remove(path: Path) -> None:
 
 
 def copy(source: Path, dest: Path) -> None:
-    """Copies a file or a folder to a name that does not exist yet."""
+    """Copies a file or a folder to a name that does not exist yet.
+
+    Raises:
+        InputError: there is something else than regular files and folders.
+        FileNotFoundError: it is gone.
+    """
+    # One that is gone is another error than one of a wrong kind.
+    source.stat()
     if not source.is_dir():
+        bounds.opened(source, "file").close()
         shutil.copyfile(source, dest)
         return
     dest.mkdir()
@@ -204,15 +214,26 @@ def copy(source: Path, dest: Path) -> None:
         if path.is_dir():
             inside.mkdir()
         else:
-            shutil.copyfile(path, inside)
+            copy(path, inside)
 
 
 def sha256_of(path: Path) -> str:
-    """The hash of a file, or of a folder: over its files' sorted relative names and hashes."""
+    """The hash of a file, or of a folder: over its files' sorted relative names and hashes.
+
+    Raises:
+        InputError: it cannot be read, or a folder has links, pipes or devices.
+    """
     if not path.is_dir():
         with bounds.opened(path, "file") as file, stage(f"read {path}"):
             return hashlib.file_digest(file, "sha256").hexdigest()
     digest = hashlib.sha256()
+    for inside in path.rglob("*"):
+        # What a link leads to would be read with the folder, and could change under its hash.
+        if inside.is_symlink() or not (inside.is_file() or inside.is_dir()):
+            raise InputError(
+                f"{inside} is neither a file nor a folder, and {path} has to be made of these.",
+                hint="Copy it with `cp -RL`, which copies what links lead to.",
+            )
     for file_path in _files(path):
         name = file_path.relative_to(path).as_posix()
         digest.update(f"{name}\0{sha256_of(file_path)}\n".encode())
@@ -320,16 +341,18 @@ def read_manifest(artifact: Path) -> Manifest:
             hint=f"Copy the manifest beside it, or make the artifact with `{remake}`.",
         )
     manifest = read_sealed(Manifest, manifest_path(artifact), remake=remake)
+    # Before its hash: whatever stands there may be large.
+    if size_of(artifact) != manifest.size_bytes:
+        raise StoreError(
+            f"{artifact} is not what its manifest describes: it has {size_of(artifact)} bytes, the "
+            f"manifest says {manifest.size_bytes}.",
+            hint=f"Convert it again: `{remake}`.",
+        )
     found = sha256_of(artifact)
     if found != manifest.sha256:
         raise StoreError(
             f"{artifact} is not what its manifest describes: its hash is {found[:12]}..., "
             f"the manifest says {manifest.sha256[:12]}....",
-            hint=f"Convert it again: `{remake}`.",
-        )
-    if size_of(artifact) != manifest.size_bytes:
-        raise StoreError(
-            f"{artifact} has {size_of(artifact)} bytes, its manifest says {manifest.size_bytes}.",
             hint=f"Convert it again: `{remake}`.",
         )
     return manifest

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from edgese.bounds import is_there
 from edgese.budgets.inputs import check_moment, check_profile, name_of
 from edgese.budgets.regression import same_machine
 from edgese.errors import InputError, StoreError
@@ -32,7 +33,7 @@ def read_baseline(path: Path) -> Baseline:
     for cell in found.cells:
         check_profile(cell.profile, cell.plan, path)
         check_moment(cell.measured, path)
-        if cell.artifact and (path.parent / cell.artifact).exists():
+        if cell.artifact and is_there(path.parent / cell.artifact):
             _check_kept(cell, path)
         if cell.profile.device.name != cell.device:
             raise InputError(
@@ -181,7 +182,7 @@ def kept_artifact(cell: BaselineCell, path: Path) -> Path | None:
         _check_kept(cell, path)
         return path.parent / cell.artifact
     stands = Path(cell.profile.label)
-    if stands.exists() and manifest_path(stands).exists():
+    if is_there(stands) and is_there(manifest_path(stands)):
         manifest = read_manifest(stands)
         if manifest.sha256 == cell.profile.sha256:
             return stands

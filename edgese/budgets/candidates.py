@@ -33,7 +33,7 @@ class Candidate(NamedTuple):
         repeats: the same artifact, measured alike in other runs; see `edgese.budgets.repeats`.
         delegate_name: that it ran on; "" is the artifact's own.
         delegate: what it executes of the artifact; see `edgese.budgets.recounting`, as for
-            ``size_bytes`` and ``uncounted``: why these are not known.
+            ``size_bytes``, ``macs`` and ``uncounted``: why these are not known.
         no_evaluation, no_reference: why there is none that it can be judged by, and what to do.
     """
 
@@ -59,6 +59,7 @@ class Candidate(NamedTuple):
     estimate: Estimate | None = None
     prediction: Prediction | None = None
     size_bytes: int | None = None
+    macs: int | None = None
     delegate: DelegateReport | None = None
     uncounted: str = ""
     evaluation: Evaluation | None = None

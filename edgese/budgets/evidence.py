@@ -12,7 +12,14 @@ from math import ceil, exp, fsum, inf, isinf, log, sqrt
 from typing import Final, Protocol
 
 from edgese.evaluation.pairing import paired_answers
-from edgese.measure.statistics import Mean, student_p, student_quantile, trimmed_mean
+from edgese.measure.statistics import (
+    LEAST_SPREAD,
+    Mean,
+    cautious,
+    student_p,
+    student_quantile,
+    trimmed_mean,
+)
 from edgese.records.evaluation import Evaluation
 from edgese.records.interval import Interval
 from edgese.statistics import binomial_p, clopper_pearson, paired_interval, paired_p
@@ -20,13 +27,8 @@ from edgese.statistics import binomial_p, clopper_pearson, paired_interval, pair
 _MOST_LOG: Final = 600.0
 # A slowdown that is to be seen is seen in so many of 100 cases.
 POWER: Final = 0.95
-# The least by which single processes differ, as a share. Real ones differ by a few percent; that
-# two came out the same says that a clock or a counter of pages is coarse, or is chance.
-LEAST_SPREAD: Final = 1e-3
 # Of counted instructions: the largest difference that was seen with one thread.
 LEAST_COUNT_SPREAD: Final = 2e-4
-# Into which `edgese.measure.statistics.effect_of` divides launches.
-_GROUPS: Final = 2
 
 
 class Evidence(Protocol):
@@ -212,20 +214,14 @@ def over_launches(values: Sequence[float], least: float = LEAST_SPREAD) -> Times
 
 
 def times_of(mean: Mean, count: int, *, offset: float = 0.0, least: float = LEAST_SPREAD) -> Times:
-    """A mean of logarithms, whose error is no smaller than processes that differ by ``least`` have.
-
-    Where values were trimmed, Student's distribution with Yuen's degrees of freedom is too narrow
-    for so few: at 12 launches by 7 % at a level of 5 %, and by half at one of 0.25 %. With one
-    degree less it is as wide as it says, which was simulated.
+    """A mean of logarithms, as `edgese.measure.statistics.cautious` has it.
 
     Args:
         count: of the values.
         offset: see `Times`.
     """
-    error = max(mean.error, least / sqrt(mean.freedom + 1))
-    # One mean costs a degree of freedom, and two groups cost two; what is beyond was trimmed.
-    freedom = max(1, mean.freedom - (count - mean.freedom > _GROUPS))
-    return Times(middle=mean.middle, error=error, freedom=freedom, offset=offset)
+    middle, error, freedom = cautious(mean, count, least)
+    return Times(middle=middle, error=error, freedom=freedom, offset=offset)
 
 
 def as_uncertain_as(own: Times | Unknown, spread: float, freedom: int) -> Times:

@@ -8,8 +8,16 @@ from math import isclose
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from edgese.bounds import is_there
 from edgese.budgets.regression import inferences
-from edgese.errors import ConfigError, DeviceError, EdgeseError, InputError, StoreError
+from edgese.errors import (
+    ConfigError,
+    DeviceError,
+    EdgeseError,
+    InputError,
+    StoreError,
+    stage,
+)
 from edgese.evaluation.pairing import asked_of
 from edgese.measure.summary import summary
 from edgese.records.artifact import Manifest
@@ -68,7 +76,8 @@ def read_inputs(paths: Sequence[Path], *, strict: bool = False) -> Inputs:
     results, evaluations, inspections, artifacts, untrusted = [], [], [], [], []
     for path in paths:
         try:
-            found = _read(path)
+            with stage(f"read {path}"):
+                found = _read(path)
         except EdgeseError as error:
             if strict:
                 raise
@@ -299,26 +308,29 @@ def check_artifact(profile: _Described, path: Path) -> None:
         StoreError: as said.
     """
     artifact = path_of(profile.label)
-    if not artifact.exists():
+    if not is_there(artifact):
         return
+    again = f"Measure it again: `edgese profile {artifact} --out {path}`."
+    # Before its hash: whatever stands there may be large.
+    size = None if isinstance(profile, ProgramProfile | Estimate) else profile.size_bytes
+    if size not in (None, size_of(artifact)):
+        raise StoreError(
+            f"{path} is of another {artifact}: the one there has {size_of(artifact)} bytes, one of "
+            f"{size} was measured.",
+            hint=again,
+        )
     found = sha256_of(artifact)
     if found != profile.sha256:
         raise StoreError(
             f"{path} is of another {artifact}: the one there has the hash {found[:12]}..., "
             f"{profile.sha256[:12]}... was measured.",
-            hint=f"Measure it again: `edgese profile {artifact} --out {path}`.",
-        )
-    size = None if isinstance(profile, ProgramProfile | Estimate) else profile.size_bytes
-    if size not in (None, size_of(artifact)):
-        raise StoreError(
-            f"{path} says that {artifact} has {size} bytes; it has {size_of(artifact)}.",
-            hint=f"Measure it again: `edgese profile {artifact} --out {path}`.",
+            hint=again,
         )
 
 
 def is_result(path: Path) -> bool:
     """Whether a path is of a result, whatever is in it, and not of an artifact."""
-    return path.suffix == ".json" and not manifest_path(path).exists()
+    return path.suffix == ".json" and not is_there(manifest_path(path))
 
 
 def _read(path: Path) -> Record:

@@ -12,6 +12,10 @@ from edgese.records.measurement import MeasurePlan
 
 ARTIFACT: Final = "ARTIFACT"
 _DEFAULT: Final = MeasurePlan(threads=0)
+# Predicted from the most measurements, and never converted to, so never measured: what runs on the
+# same devices is measured in its place.
+_UNCONVERTED: Final = "ncnn"
+_STAND_IN: Final = "tflite"
 
 
 class Files(NamedTuple):
@@ -35,7 +39,10 @@ def measure(device: str, subject: str = ARTIFACT, *more: str) -> str:
 
 
 def measure_candidate(one: Candidate) -> str:
-    """Return the command that measures what was predicted, counted or estimated."""
+    """Return the command that measures what was predicted, counted or estimated.
+
+    For ncnn, which edgese does not convert to, it measures the network in TFLite.
+    """
     if one.emulation is not None and one.device == one.emulation.device:
         # No emulated processor has times.
         return measure("DEVICE", subject_of(one))
@@ -45,7 +52,7 @@ def measure_candidate(one: Candidate) -> str:
     return measure(
         one.device,
         one.model,
-        *_option("target", one.target),
+        *_option("target", _STAND_IN if one.target == _UNCONVERTED else one.target),
         *_option("recipe", one.recipe),
         *_option("resolution", size),
     )

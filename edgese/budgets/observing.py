@@ -318,21 +318,15 @@ def _size(candidate: Candidate) -> _Found:
 
 
 def _macs(candidate: Candidate) -> _Found:
-    known = (
-        candidate.profile.macs if candidate.profile else None,
-        candidate.emulation.macs if candidate.emulation else None,
-        candidate.estimate.macs if candidate.estimate else None,
-    )
-    found = next((one for one in known if one is not None), None)
-    if found is None:
+    if candidate.macs is None:
         return _Found(
             None,
             "",
-            "No spec describes the network, so nobody has counted it.",
+            candidate.uncounted or "No spec describes the network, so nobody has counted it.",
             next_steps.convert(candidate),
         )
     told = f"counted for an input of {candidate.resolution[0]}x{candidate.resolution[1]}"
-    return _Found(Exact(value=found), "counted", told)
+    return _Found(Exact(value=candidate.macs), "counted", told)
 
 
 def _instructions(candidate: Candidate) -> _Found:

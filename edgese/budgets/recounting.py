@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from edgese.bounds import is_there
 from edgese.budgets.candidates import Candidate
 from edgese.budgets.inputs import Inputs, untrusted_of
 from edgese.errors import Collapsed, EdgeseError, InputError, StoreError
@@ -51,34 +52,53 @@ def _recounted(
         yield candidate._replace(uncounted=_ABSENT)
         return
     try:
-        _check_sound(path)
-        _check_described(candidate, inputs)
-        found = candidate._replace(size_bytes=size_of(path))
+        manifest = read_manifest(path) if manifest_path(path).is_file() else None
+        if manifest is not None:
+            _check_sound(path, manifest)
+            _check_described(candidate, path, manifest)
+        found = candidate._replace(
+            size_bytes=size_of(path),
+            macs=_multiply_adds(manifest),
+            uncounted="" if manifest is not None else _undescribed(path),
+        )
         limits = budget.limits_for(candidate.device, candidate.target)
-        if _COUNTED.isdisjoint(one.quantity for one in limits):
-            yield found
-        elif candidate.estimate is not None:
+        wanted = {one.quantity for one in limits}
+        if candidate.estimate is not None and wanted & {*_COUNTED, "macs"}:
             yield _estimated(found, path)
+        elif wanted & _COUNTED and manifest is not None:
+            yield _inspected(found, path, manifest, inputs)
         else:
-            yield _inspected(found, path, inputs)
+            yield found
     except (Collapsed, InputError, StoreError) as error:
         untrusted.append(untrusted_of(path, error))
 
 
-def _check_sound(path: Path) -> None:
+def _check_sound(path: Path, manifest: Manifest) -> None:
     """Refuse an artifact whose quantization collapsed, whatever its limits are.
 
     Raises:
         Collapsed: its manifest says so.
-        InputError: the manifest is not readable.
-        StoreError: the manifest is another artifact's.
     """
-    quantization = read_manifest(path).quantization if manifest_path(path).is_file() else None
-    if quantization is not None and quantization.collapse:
+    if manifest.quantization is not None and manifest.quantization.collapse:
         raise Collapsed(
-            f"{path} collapsed in its quantization: {quantization.collapse}.",
+            f"{path} collapsed in its quantization: {manifest.quantization.collapse}.",
             hint="`edgese quantize MODEL --analyze` reports which layers are at fault.",
         )
+
+
+def _multiply_adds(manifest: Manifest | None) -> int | None:
+    """Count the multiply-adds of an artifact's layers; None where no spec has them."""
+    if manifest is None or manifest.spec is None:
+        return None
+    pixels = manifest.model.preprocessing
+    return cost(manifest.spec, pixels.height, pixels.width).macs
+
+
+def _undescribed(path: Path) -> str:
+    return (
+        f"{path} has no manifest beside it, which says how it is to be read: convert it again, and "
+        "give that artifact."
+    )
 
 
 def _artifact(candidate: Candidate, inputs: Inputs) -> Path | None:
@@ -89,12 +109,12 @@ def _artifact(candidate: Candidate, inputs: Inputs) -> Path | None:
         if manifest.sha256 == candidate.sha256:
             return path
     stands = Path(candidate.label)
-    if candidate.label and stands.exists() and sha256_of(stands) == candidate.sha256:
+    if candidate.label and is_there(stands) and sha256_of(stands) == candidate.sha256:
         return stands
     return None
 
 
-def _inspected(candidate: Candidate, path: Path, inputs: Inputs) -> Candidate:
+def _inspected(candidate: Candidate, path: Path, manifest: Manifest, inputs: Inputs) -> Candidate:
     """With what its delegate executes of the artifact, asked just now.
 
     Raises:
@@ -102,13 +122,8 @@ def _inspected(candidate: Candidate, path: Path, inputs: Inputs) -> Candidate:
     """
     from edgese.inspection.api import inspect
 
-    if not manifest_path(path).is_file():
-        return candidate._replace(
-            uncounted=f"{path} has no manifest beside it, which says how it is to be read: convert "
-            "it again, and give that artifact."
-        )
     try:
-        delegate = candidate.delegate_name or read_manifest(path).delegate
+        delegate = candidate.delegate_name or manifest.delegate
         found = inspect(path, delegate, drift=False).delegates[0]
     except (InputError, StoreError):
         raise
@@ -142,7 +157,9 @@ def _estimated(candidate: Candidate, path: Path) -> Candidate:
     from edgese.devices import vela
 
     try:
-        return candidate._replace(estimate=vela.estimated(path, device_facts(candidate.device)))
+        found = vela.estimated(path, device_facts(candidate.device))
+        macs = candidate.macs if candidate.macs is not None else found.macs
+        return candidate._replace(estimate=found, macs=macs, uncounted="")
     except (InputError, StoreError):
         raise
     except EdgeseError as error:
@@ -151,39 +168,37 @@ def _estimated(candidate: Candidate, path: Path) -> Candidate:
         )
 
 
-def _check_described(candidate: Candidate, inputs: Inputs) -> None:
+def _check_described(candidate: Candidate, path: Path, manifest: Manifest) -> None:
     """Raises where a result says something else of an artifact than its manifest.
 
     Raises:
         StoreError: as said.
     """
-    for path, manifest in inputs.artifacts:
-        if manifest.sha256 != candidate.sha256:
-            continue
-        for what, told, is_so in _facts(candidate, manifest):
-            if told != is_so:
-                raise StoreError(
-                    f"{candidate.origin} says that {path} has {what} {told}; its manifest says "
-                    f"{is_so}.",
-                    hint="Measure and evaluate the artifact that is there.",
-                )
+    for what, told, is_so in _facts(candidate, manifest):
+        if told != is_so:
+            raise StoreError(
+                f"{candidate.origin} says that {path} has {what} {told}; its manifest says "
+                f"{is_so}.",
+                hint="Measure and evaluate the artifact that is there.",
+            )
 
 
 def _facts(candidate: Candidate, manifest: Manifest) -> Iterator[tuple[str, object, object]]:
     pixels = manifest.model.preprocessing
     yield "the target", candidate.target, manifest.target
     yield "the resolution", candidate.resolution, (pixels.height, pixels.width)
-    profile = candidate.profile
-    if profile is not None:
-        yield "the recipe", profile.recipe, manifest.recipe.name
-        yield "the model", profile.model, manifest.model.name
-        yield "the delegate", profile.delegate, manifest.delegate
-        yield "the batch", profile.batch, manifest.interface.input.shape[0]
-        yield "trained weights", profile.trained, manifest.weights.trained
+    if candidate.trained is not None:
+        # A prediction is of a network and a precision, and says nothing of weights.
+        yield "the recipe", candidate.recipe, manifest.recipe.name
+        yield "the model", candidate.model, manifest.model.name
+        yield "trained weights", candidate.trained, manifest.weights.trained
+    if candidate.profile is not None:
+        yield "the delegate", candidate.profile.delegate, manifest.delegate
     known = candidate.profile or candidate.emulation
-    if known is not None and known.macs is not None and manifest.spec is not None:
-        counted = cost(manifest.spec, pixels.height, pixels.width).macs
-        yield "multiply-adds", known.macs, counted
+    if known is not None:
+        yield "the batch", known.batch, manifest.interface.input.shape[0]
+        if known.macs is not None and manifest.spec is not None:
+            yield "multiply-adds", known.macs, _multiply_adds(manifest)
     if candidate.evaluation is not None:
         yield from _evaluated(candidate.evaluation, manifest)
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from edgese.bounds import is_there
 from edgese.budgets.differences import Side
 from edgese.budgets.inputs import name_of, read_inputs
 from edgese.errors import ConfigError, EdgeseError
@@ -27,7 +28,7 @@ def side_of(path: Path) -> Side:
     profile = profiles[0]
     stands = Path(profile.label)
     try:
-        beside = read_manifest(stands) if stands.exists() else None
+        beside = read_manifest(stands) if is_there(stands) else None
     except EdgeseError:
         beside = None  # the profile alone tells less, and what it tells is true
     same = beside is not None and beside.sha256 == profile.sha256

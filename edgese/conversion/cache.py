@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from edgese import store
+from edgese.bounds import content
 from edgese.errors import ConfigError, InputError, OutputError, StoreError
 from edgese.program.storage import PROGRAM, REFERENCE
 from edgese.records.artifact import Manifest
@@ -31,6 +32,7 @@ from edgese.seals import sealed
 _MANIFEST: Final = "manifest.json"
 _PROGRAM_RECORD: Final = "program.json"
 _BOUND: Final = "bound"
+_BOUND_BYTES: Final = 64
 _DAY_S: Final = 86400
 _KINDS: Final[tuple[Literal["artifact", "program"], ...]] = ("artifact", "program")
 
@@ -167,8 +169,8 @@ def _check_bound(entry: Path, key: str, record: str) -> None:
         StoreError: as said.
     """
     try:
-        whole = (entry / _BOUND).read_text(encoding="ascii") == _bound(entry, key, record)
-    except (OSError, UnicodeDecodeError):
+        whole = content(entry / _BOUND, "file", _BOUND_BYTES) == _bound(entry, key, record).encode()
+    except (OSError, InputError):
         whole = False
     if not whole:
         raise StoreError(f"{entry / record} is not what was kept there.", hint="It is made again.")

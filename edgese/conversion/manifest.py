@@ -1,10 +1,11 @@
 """The manifest of a fresh artifact, and both put into the user's folder together."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from edgese import store
-from edgese.errors import StoreError
+from edgese.errors import InputError, StoreError
 from edgese.models.keys import EXPORTERS, toolchain
 from edgese.models.subject import Subject
 from edgese.records.artifact import Manifest
@@ -65,9 +66,12 @@ def publish(artifact: Path, manifest: Manifest, out: Path) -> Path:
 
 
 def _is_there(artifact: Path, described: Path, text: str, sha256: str) -> bool:
-    return (
-        artifact.exists()
-        and described.is_file()
-        and described.read_bytes() == text.encode()
-        and store.sha256_of(artifact) == sha256
-    )
+    # What has links or pipes in it is another one, and is replaced.
+    with suppress(InputError):
+        return (
+            artifact.exists()
+            and described.is_file()
+            and described.read_bytes() == text.encode()
+            and store.sha256_of(artifact) == sha256
+        )
+    return False

@@ -58,8 +58,8 @@ def other_network(first: Evaluation, second: Evaluation) -> str:
         return "nobody wrote down which weights they have"
     pairs = {
         "model": (first.model, second.model),
-        "weights": (first.weights.sha256[:12], second.weights.sha256[:12]),
-        "layers": (first.architecture[:12], second.architecture[:12]),
+        "weights": (first.weights.sha256, second.weights.sha256),
+        "layers": (first.architecture, second.architecture),
         "resolution": (_resolution(first), _resolution(second)),
         "preprocessing": (first.preprocessing, second.preprocessing),
     }
@@ -67,7 +67,7 @@ def other_network(first: Evaluation, second: Evaluation) -> str:
         pairs = {"weights": pairs["weights"]}
     for what, (one, other) in pairs.items():
         if one != other:
-            told = f" ({one}, {other})" if isinstance(one, str) else ""
+            told = f" ({one:.12}, {other:.12})" if isinstance(one, str) else ""
             return f"they are not of the same {what}{told}"
     return ""
 

@@ -21,6 +21,11 @@ _MAD_OF_NORMAL: Final = 0.6745
 TRIMMED: Final = 0.2
 # Launches of which each half has three or more.
 GROUPED: Final = 6
+# The least by which single processes differ, as a share. Real ones differ by a few percent; that
+# two came out the same says that a clock or a counter of pages is coarse, or is chance.
+LEAST_SPREAD: Final = 1e-3
+# Into which `effect_of` divides launches.
+_GROUPS: Final = 2
 # The same for the mean absolute deviation: sigma = sqrt(pi / 2) x it.
 _MEAN_DEVIATION_OF_NORMAL: Final = 1.253314
 
@@ -146,8 +151,9 @@ def paired_ratio(
 
     Pairing within rounds takes out what both artifacts of a round suffered. Each launch gives one
     figure, the median over its rounds of the ratio of block medians; the ratio and its interval are
-    those of `effect_of` their logarithms. Single inferences and blocks are never taken for
-    independent evidence: they share the machine's state and the luck of their process.
+    those of `effect_of` their logarithms, as `cautious` has them. Single inferences and blocks are
+    never taken for independent evidence: they share the machine's state and the luck of their
+    process.
 
     Source: Kalibera & Jones, "Rigorous benchmarking in reasonable time", ISMM 2013.
 
@@ -155,7 +161,8 @@ def paired_ratio(
         values, baseline: for each launch, the median times of its rounds' blocks; two launches or
             more.
     """
-    middle, error, freedom = effect_of(paired_logarithms(values, baseline))
+    ratios = paired_logarithms(values, baseline)
+    middle, error, freedom = cautious(effect_of(ratios), len(ratios))
     reach = student_quantile((1 + confidence) / 2, freedom) * error
     interval = Interval(low=exp(middle - reach), high=exp(middle + reach), confidence=confidence)
     return exp(middle), interval
@@ -219,6 +226,26 @@ def effect_of(launches: Sequence[float]) -> Mean:
         middle=(one.middle + other.middle) / 2,
         error=sqrt(one.error**2 + other.error**2) / 2,
         freedom=one.freedom + other.freedom,
+    )
+
+
+def cautious(mean: Mean, count: int, least: float = LEAST_SPREAD) -> Mean:
+    """Return a mean of logarithms with an error that holds what it says for few values.
+
+    It is no smaller than values that differ by ``least`` have. Where values were trimmed, Student's
+    distribution with Yuen's degrees of freedom is too narrow for so few: at a level of 5 % it is
+    wrong in 6.2 % for 5 values and in 5.4 % for 12, and half as often again at one of 0.25 %. With
+    one degree less it is as wide as it says, which was simulated.
+
+    Args:
+        count: of the values.
+    """
+    # One mean costs a degree of freedom, and two groups cost two; what is beyond was trimmed.
+    trimmed = count - mean.freedom > _GROUPS
+    return Mean(
+        middle=mean.middle,
+        error=max(mean.error, least / sqrt(mean.freedom + 1)),
+        freedom=max(1, mean.freedom - trimmed),
     )
 
 

@@ -9,7 +9,13 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from edgese.errors import ConversionError, InputError
-from edgese.program.operators import ELEMENT, operator_called, operator_name
+from edgese.program.operators import (
+    ELEMENT,
+    coded,
+    operator_called,
+    operator_name,
+    repetitions,
+)
 from edgese.program.values import as_json, from_json, word_of, words
 from edgese.records.program import GivenTensor, HeldTensor, ProgramGraph, Result, Step
 
@@ -23,6 +29,9 @@ if TYPE_CHECKING:
 
 # A value of more bytes is no image's; it is refused before anything is computed.
 LARGEST_BYTES: Final = 2**34
+# Of all operators together: tensors that they give beside one each, and how often they repeat
+# something. Networks of attention have some hundred.
+MOST_REPETITIONS: Final = 10_000
 # What torch raises where an operator does not go with its arguments.
 REFUSALS: Final = (
     RuntimeError,
@@ -279,6 +288,7 @@ class _Builder:
         self._outputs: list[OutputSpec] = []
         self._state: dict[str, Tensor] = {}
         self._constants: dict[str, Any] = {}
+        self._repeated = 0
 
     def _fault(self, what: str) -> InputError:
         return InputError(
@@ -404,6 +414,12 @@ class _Builder:
         ):
             raise self._fault(f"{step.name} is an element of something that has none")
         operator: Any = node.target
+        if step.operator != ELEMENT:
+            if odd := coded(operator, given, named):
+                raise self._fault(f"{step.name} has a number as its {odd}")
+            self._repeated += repetitions(operator, given, named)
+            if self._repeated > MOST_REPETITIONS:
+                raise self._fault(f"{step.name} divides or repeats something too often")
         try:
             return operator(*given, **named)
         except REFUSALS as error:

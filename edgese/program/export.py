@@ -1,6 +1,8 @@
 """Exports a network once for all targets, with its logits for the reference pictures."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -86,15 +88,37 @@ def exported(network: "nn.Module", name: str, shape: tuple[int, ...]) -> "Export
 
     from edgese.program.folding import folded
 
-    with stage(
-        f"export {name} with torch.export",
-        ConversionError,
-        hint="Its forward must be free of branches on values; "
-        "torch.export.export(module, (example,)) shows where it is not.",
+    with (
+        stage(
+            f"export {name} with torch.export",
+            ConversionError,
+            hint="Its forward must be free of branches on values; "
+            "torch.export.export(module, (example,)) shows where it is not.",
+        ),
+        _without_the_graph(),
     ):
         program = torch.export.export(folded(network), (torch.zeros(shape),))
     check_operators(program, name)
     return program
+
+
+@contextmanager
+def _without_the_graph() -> Iterator[None]:
+    """Keeps torch from printing the whole graph of an export that fails; its error has the reason.
+
+    What other threads print, a clock for example, stays, so stderr is not turned away.
+    """
+    from torch.export import _trace
+
+    shapes = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    before = shapes.level
+    shapes.setLevel(logging.ERROR)
+    vars(_trace)["print"] = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        vars(_trace).pop("print", None)
+        shapes.setLevel(before)
 
 
 def reference_of(

@@ -11,7 +11,7 @@ from operator import getitem
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch._ops import OpOverload
 
@@ -92,6 +92,13 @@ _WORDS: Final = frozenset(
     )
 )
 _CHECK: Final = "aten::_assert_tensor_metadata"
+# Arguments that say how often something is done, or into how many parts.
+_TIMES: Final = ("num_layers", "chunks", "sections", "r")
+# Operators whose argument n is the size of something.
+_SIZED: Final = re.compile(r"aten::(fft_.*|eye|randperm|arange)")
+# Whole numbers to TorchScript, and words to everybody else.
+_CODED: Final = re.compile(r"ScalarType|Layout|MemoryFormat")
+_DIVIDES: Final = re.compile(r"aten::(unsafe_)?(split|unbind)(_copy)?")
 
 
 @cache
@@ -110,15 +117,59 @@ def operator_called(name: str) -> "Callable[..., Any] | None":
         space, packet, overload = match.groups()
     else:
         return None
-    known = torch._C._get_schema  # noqa: SLF001  # asks by the exact name, and for nothing else
+    bare = torch._C  # noqa: SLF001  # asks by the exact name, and for nothing else
+    full, own = f"{space}::{packet}", "" if overload == "default" else overload
     try:
-        known(f"{space}::{packet}", "" if overload == "default" else overload)
+        bare._get_schema(full, own)  # noqa: SLF001  # the same
     except RuntimeError:
+        return None
+    # TorchScript has operators of its own, such as aten.as_tensor.int, which no program of
+    # torch.export has; on shapes alone some of them never end.
+    if not bare._dispatch_has_kernel(f"{full}.{own}" if own else full):  # noqa: SLF001  # the same
         return None
     found = getattr(getattr(getattr(torch.ops, space), packet), overload)
     if not isinstance(found, OpOverload) or str(found) != name or not _takes_plain(found):
         return None
     return found
+
+
+def coded(operator: "OpOverload", given: "Sequence[Any]", named: "Mapping[str, Any]") -> str:
+    """Return which argument has a number in the place of a word, such as a dtype; "" for none.
+
+    Torch takes its own numbers for them, and with one that is none of these some never end.
+    """
+    schema: Any = operator._schema  # noqa: SLF001  # no other way
+    for index, argument in enumerate(schema.arguments):
+        value = given[index] if index < len(given) else named.get(argument.name)
+        if _CODED.search(str(argument.real_type)) and isinstance(value, int | float):
+            return str(argument.name)
+    return ""
+
+
+def repetitions(operator: "OpOverload", given: "Sequence[Any]", named: "Mapping[str, Any]") -> int:
+    """Return how often an operator repeats something at most, beyond what tensors' sizes say.
+
+    That is how many tensors it gives, and how many times it is applied where an argument says so.
+    """
+    schema: Any = operator._schema  # noqa: SLF001  # no other way
+    arguments: dict[str, Any] = {
+        argument.name: given[index] if index < len(given) else named.get(argument.name)
+        for index, argument in enumerate(schema.arguments)
+    }
+    found: list[int] = [arguments[name] for name in _TIMES if type(arguments.get(name)) is int]
+    if any(str(result.type).startswith("List") for result in schema.returns):
+        found += [len(value) for value in arguments.values() if isinstance(value, list | tuple)]
+    times = arguments.get("n")
+    if type(times) is int and not _SIZED.fullmatch(schema.name):
+        found.append(times)
+    shape = getattr(arguments.get("self"), "shape", ())
+    dimension = arguments.get("dim") or 0
+    if _DIVIDES.fullmatch(schema.name) and type(dimension) is int:
+        side = shape[dimension] if -len(shape) <= dimension < len(shape) else 0
+        each = arguments.get("split_size", 1)
+        if "chunks" not in arguments and "sections" not in arguments and type(each) is int:
+            found.append(-(-side // max(1, each)))
+    return max(found, default=0)
 
 
 def operator_name(target: object) -> str | None:

@@ -198,7 +198,7 @@ def _floats(calls: Sequence[fx.Node], patterns: Sequence[str]) -> set[str]:
             raise ConfigError(
                 f"The pattern {pattern!r} of keep_float fits no module.",
                 hint="Modules are called as in `edgese quantize --analyze`: "
-                + ", ".join(dict.fromkeys(place(node) for node in calls[:3]))
+                + ", ".join(list(dict.fromkeys(filter(None, map(place, calls))))[:3])
                 + " ...",
             )
         if not found & floats:

@@ -24,7 +24,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """The record as indented JSON.
 
         Raises:
-            OutputError: a text in it is not UTF-8, such as the name of a file.
+            OutputError: a text in it is not UTF-8, such as the name of a file; or a number is NaN
+                or infinite, which JSON has no form for, so that nobody could read it.
         """
         try:
             msgspec.json.encode(self)
@@ -34,7 +35,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 f"A {type(self).__name__} cannot hold the name {text}, which is not UTF-8.",
                 hint="Rename the file or the folder.",
             ) from error
-        return json.dumps(msgspec.to_builtins(self), indent=2)
+        try:
+            return json.dumps(msgspec.to_builtins(self), indent=2, allow_nan=False)
+        except ValueError as error:
+            raise OutputError(
+                f"A {type(self).__name__} has a number that is NaN or infinite.",
+                hint="Whatever was computed overflowed; nothing was written.",
+            ) from error
 
     def to_dict(self) -> dict[str, Any]:
         """The record as plain dicts, lists and numbers."""

@@ -404,6 +404,7 @@ class TrainingResult(Record, frozen=True):
         files: what else stands in the folder.
         seconds: of all epochs together.
         created: UTC, ISO 8601.
+        seal: see `edgese.seals`.
     """
 
     model: ModelSpec
@@ -420,6 +421,7 @@ class TrainingResult(Record, frozen=True):
     versions: dict[str, str]
     edgese: str
     created: str
+    seal: str = ""
     schema: int = TRAINING_SCHEMA
 
     @property

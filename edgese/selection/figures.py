@@ -6,12 +6,12 @@ from typing import Final
 
 from edgese.budgets.evidence import (
     LEAST_COUNT_SPREAD,
-    LEAST_SPREAD,
     over_launches,
     over_one_process,
     paired,
     proportion,
 )
+from edgese.measure.statistics import LEAST_SPREAD
 from edgese.measure.summary import OF_LAUNCH, p50_ms
 from edgese.models.cost import cost
 from edgese.models.operators import operators

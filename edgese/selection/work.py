@@ -317,7 +317,7 @@ def _learnt(candidate: Candidate, order: Order, progress: Progress) -> str:
     ).hexdigest()
     folder = Path(order.folder, "trainings", name[:16])
     if (folder / RESULT).is_file():
-        told = store.read_record(TrainingResult, folder / RESULT, remake="edgese train")
+        told = store.read_sealed(TrainingResult, folder / RESULT, remake="edgese train")
         if Path(told.weights).is_file() and sha256_of(Path(told.weights)) == told.sha256:
             return sound(told).weights
         raise StoreError(

@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+import torch
+
 from edgese import catalog, project, store
 from edgese.data.classes import ClassNames
 from edgese.data.digits import DIGITS, digit_pictures
@@ -18,11 +20,12 @@ from edgese.data.sources import Pictures, find_pictures, held_out
 from edgese.errors import Collapsed, ConfigError, stage
 from edgese.models.cost import cost
 from edgese.models.registry import customized, find_model
-from edgese.models.weights import save_weights
+from edgese.models.weights import UNTRAINED, save_weights
 from edgese.parallel import own_settings, torch_threads
 from edgese.paths import as_path
 from edgese.records.model import ModelSpec
 from edgese.records.training import Advance, TrainingLog, TrainingRecipe, TrainingResult
+from edgese.seals import sealed
 from edgese.training.checkpoint import CHECKPOINT
 from edgese.training.log import CURVE, LOG, TABLE
 from edgese.training.loop import TrainingData, fit
@@ -75,7 +78,8 @@ def train(
         model: a model's name, a spec file or a spec.
         data: class folders, a CSV file, tar shards (a pattern or a folder of them), or "digits",
             the embedded handwritten ones.
-        recipe: a name in calibration/training, or a recipe.
+        recipe: a name in calibration/training, or a recipe. One that keeps BatchNorm's statistics
+            from the first step on ("finetune", "qat") needs weights that have some.
         weights: to begin with: a file, "imagenet", or "none" for freshly initialised ones.
         out: folder of this run.
         classes: of the classifier; one that the weights do not have is new.
@@ -119,6 +123,8 @@ def train(
             hint="Give --weights FILE or imagenet to go on from those, or none to train from "
             "scratch.",
         )
+    if str(weights) == UNTRAINED:
+        _learns_from_scratch(found, spec.name)
     folder = as_path(out or None) or project.out() / f"{spec.name}-{found.name}"
     with together(device) as processes, _claimed(folder, processes, resume=resume):
         start = starting_network(
@@ -134,8 +140,7 @@ def train(
             if teacher
             else None
         )
-        computing = nullcontext() if threads is None else torch_threads(threads)
-        with computing, _training(spec.name):
+        with torch_threads(threads or torch.get_num_threads()), _training(spec.name):
             log = fit(
                 start.network,
                 pictures,
@@ -201,6 +206,26 @@ def _spec(
     # Raises where the smallest pictures of the run leave nothing to compute with.
     cost(customized(spec, resolution=(first.height, first.width)))
     return spec
+
+
+def _learns_from_scratch(recipe: TrainingRecipe, name: str) -> None:
+    """Refuses a recipe that keeps BatchNorm's statistics where there are none to keep.
+
+    Freshly initialised ones are of no image: networks of MBConv blocks then learn nothing at all,
+    and others little (docs/measurements.md).
+    """
+    if recipe.norm_learns:
+        return
+    every = {each: catalog.training_recipe(each) for each in catalog.training_recipe_names()}
+    fit_for_it = sorted(
+        each for each, it in every.items() if it.norm_learns and it.distillation is None
+    )
+    raise ConfigError(
+        f"The training recipe {recipe.name} goes on from trained weights: it keeps the statistics "
+        f"that BatchNorm has, and {name} without weights has none.",
+        hint=f"Give --recipe with one that trains from scratch ({', '.join(fit_for_it)}), or "
+        "--weights FILE or imagenet.",
+    )
 
 
 @contextmanager
@@ -286,7 +311,7 @@ def _result(
     path = folder / WEIGHTS
     if processes.first:
         save_weights(start.network.cpu(), path)
-    return TrainingResult(
+    result = TrainingResult(
         model=start.network.spec,
         log=log,
         start=start.weights,
@@ -302,3 +327,4 @@ def _result(
         edgese=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+    return sealed(result)

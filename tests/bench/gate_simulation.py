@@ -739,7 +739,7 @@ WORLDS: Final = (
         "multiply-adds",
         "macs",
         100.0,
-        exactly(lambda n: candidate_of(profile=profile_of([1.0, 1.0], macs=n))),
+        exactly(lambda n: candidate_of(profile=profile_of([1.0, 1.0], macs=n), macs=n)),
         step=1.0,
     ),
     World(

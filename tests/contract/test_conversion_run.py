@@ -256,7 +256,7 @@ def test_a_users_own_module_is_converted_and_left_as_it_was():
     assert cache.cache_entries() == ()
 
 
-def test_a_module_that_torch_cannot_export_is_a_conversion_error():
+def test_a_module_that_torch_cannot_export_is_a_conversion_error_and_no_graph(capfd):
     import torch
 
     from edgese.errors import ConversionError
@@ -269,6 +269,9 @@ def test_a_module_that_torch_cannot_export_is_a_conversion_error():
 
     with pytest.raises(ConversionError, match=r"Cannot export mine with torch\.export"):
         convert(Branches(), "good", preprocessing=TINY.preprocessing, name="mine", out="out")
+    said = capfd.readouterr()
+    assert "aten" not in said.out + said.err
+    assert "Unable to find user code" not in said.err
 
 
 CACHED = """

@@ -232,8 +232,52 @@ def deep(graph, _):
     step(graph, "aten.linear.default")["arguments"] = value
 
 
+def more(*steps):
+    """An edit that puts steps behind the others: operators with their arguments."""
+
+    def edit(graph, _):
+        for index, (operator, *arguments) in enumerate(steps):
+            one = {"name": f"more{index}", "operator": operator, "arguments": arguments}
+            graph["steps"].append(one)
+
+    return edit
+
+
 LINEAR = "aten.linear.default"
+BYTES = ("aten.zeros.default", [2**33])
+BEHIND = {"node": "more0"}
+OFTEN = "too often"
 FAULTS = {
+    # Each of them never ended, or filled the memory.
+    "2^33 parts": (more(BYTES, ("aten.split.Tensor", BEHIND, 1)), "shape|too often"),
+    "a part a value": (more(("aten.zeros.default", [2**20]), ("aten.unbind.int", BEHIND)), OFTEN),
+    "parts of one": (
+        more(("aten.zeros.default", [2**20]), ("aten.split.Tensor", BEHIND, 1)),
+        OFTEN,
+    ),
+    "chunks": (more(("aten.zeros.default", [2**20]), ("aten.chunk.default", BEHIND, 2**20)), OFTEN),
+    "sections": (
+        more(("aten.zeros.default", [4]), ("aten.tensor_split.sections", BEHIND, 10**6)),
+        OFTEN,
+    ),
+    "parts of parts": (
+        more(("aten.zeros.default", [2**12]), *[("aten.unbind.int", BEHIND)] * 4),
+        OFTEN,
+    ),
+    "copies": (
+        more(("aten.zeros.default", [4]), ("aten.meshgrid.default", [BEHIND] * 20_000)),
+        OFTEN,
+    ),
+    "differences": (more(("aten.zeros.default", [4]), ("aten.diff.default", BEHIND, 10**9)), OFTEN),
+    "combinations": (
+        more(("aten.zeros.default", [4]), ("aten.combinations.default", BEHIND, 10**9)),
+        OFTEN,
+    ),
+    "a dtype as a number": (
+        more(("aten.zeros.default", [4]), ("aten.softmax.int", BEHIND, 0, 10**7)),
+        "a number as its dtype",
+    ),
+    "an operator of TorchScript": (more(("aten.as_tensor.int", 3)), "unknown operator"),
     "unknown operator": (
         changes(step, LINEAR, operator="aten.nothing.default"),
         "unknown operator",

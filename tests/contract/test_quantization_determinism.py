@@ -18,9 +18,10 @@ from PIL import Image  # noqa: E402
 from torch import nn  # noqa: E402
 
 from edgese import catalog, machine, quantize  # noqa: E402
+from edgese.errors import ConfigError  # noqa: E402
 from edgese.models.builder import build  # noqa: E402
 from edgese.models.untrained import plausible  # noqa: E402
-from edgese.parallel import one_thread, own_settings  # noqa: E402
+from edgese.parallel import one_thread, own_settings, torch_threads  # noqa: E402
 from edgese.program.export import exported, logits_of  # noqa: E402
 from edgese.program.fingerprint import integers_sha256  # noqa: E402
 from edgese.program.forms import held_tensors  # noqa: E402
@@ -360,3 +361,14 @@ def test_settings_come_back_when_the_last_of_several_threads_is_done():
         leave.set()
         thread.join()
         assert (torch.get_default_dtype(), ONEDNN.enabled) == (torch.float64, False)
+
+
+@pytest.mark.parametrize("setting", ["OMP_THREAD_LIMIT=1", "OMP_DYNAMIC=true"])
+def test_a_limit_of_openmp_below_the_threads_is_refused_as_torch_would_wait_for_ever(
+    setting, monkeypatch
+):
+    monkeypatch.setenv(*setting.split("="))
+    with pytest.raises(ConfigError, match=setting.split("=")[0]), torch_threads(2):
+        pass
+    with torch_threads(1):
+        assert torch.get_num_threads() == 1

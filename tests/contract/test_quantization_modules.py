@@ -252,6 +252,23 @@ def test_a_pattern_that_keeps_nothing_or_all_in_float_is_refused(pattern, messag
         quantized(program, kept_in_float("head", pattern), images)
 
 
+def test_modules_are_named_and_not_what_the_forward_itself_computes(images):
+    class Functional(nn.Module):
+        """Its sum is in no module, so it has no name."""
+
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 4, 3), nn.Linear(4, 5)
+
+        def forward(self, x):
+            return self.second(torch.relu(self.first(x)).mean((2, 3)))
+
+    program = exported(Functional().eval(), "net", (1, *images.shape[1:]))
+    with pytest.raises(ConfigError, match="fits no module") as refused:
+        quantized(program, kept_in_float("nowhere"), images)
+    assert "--analyze`: first, second ..." in str(refused.value)
+
+
 def test_equalization_that_finds_nothing_is_noted(images):
     base = catalog.recipe("int8-quick")
     how = msgspec.structs.replace(base.quantization, equalization=True)

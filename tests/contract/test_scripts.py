@@ -24,7 +24,7 @@ print(*(f"{row.target}={row.artifact}" for row in rows))
 """
 LATER = """
 import logging
-from edgese.targets.mlpackage import import_coremltools
+from edgese.targets.coreml.package import import_coremltools
 import_coremltools()
 logging.getLogger("coremltools").warning("of the work")
 """

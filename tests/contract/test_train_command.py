@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import edgese
-from edgese import store
+from edgese import catalog, store
 from edgese.__main__ import run
 from edgese.data.classes import ClassNames
 from edgese.data.digits import digit_pictures
@@ -147,6 +147,16 @@ def test_the_weights_are_taken_by_other_commands_with_their_classes_and_preproce
     with torch.inference_mode():
         logits = network(torch.from_numpy(np.stack(pictures)))
     assert int((logits.argmax(1).numpy() == val.labels).sum()) == trained.log.val.count
+
+
+@pytest.mark.parametrize("recipe", ["finetune", "qat"])
+def test_a_recipe_that_keeps_statistics_is_refused_where_there_are_none(place, fails, recipe):
+    said = fails(2, command(recipe=recipe))
+    assert f"The training recipe {recipe} goes on from trained weights" in said
+    named = said.partition("(")[2].partition(")")[0].split(", ")
+    assert {"digits", "cifar", "efficientnet"} <= set(named)
+    assert all(catalog.training_recipe(each).norm_learns for each in named)
+    assert not (place / "out").exists()
 
 
 @pytest.mark.usefixtures("place")

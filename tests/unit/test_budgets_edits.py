@@ -168,6 +168,9 @@ CASES = [
     ("size_mb = 0.0001", "a.onnx.json", ["profile.json", "a.onnx"], {}, 1),
     ("memory_mb = 100", "profile.json", ["profile.json"], {}, 1),
     ("macs = 1000", "profile.json", ["profile.json", "a.onnx"], {}, 1),
+    # The artifact is not named, and stands where the result says.
+    ("macs = 1000", "profile.json", ["profile.json"], {}, 1),
+    ("partitions = 0", "profile.json", ["profile.json"], {}, 1),
     ("partitions = 0", "a.onnx.json", ["profile.json", "a.onnx"], {}, 1),
     ("partitions = 0", "inspection.json", ["profile.json", "a.onnx", "inspection.json"], {}, 1),
     ("accuracy = 0.8", "low.json", ["profile.json", "low.json"], {}, 1),
@@ -318,3 +321,44 @@ def test_counts_of_an_absent_artifact_are_unclear(case, tmp_path, monkeypatch, p
     found = gate([tmp_path / "profile.json"], budget=budget)
     assert [cell.judged.verdict for cell in found.cells] == ["unclear"] * 3
     assert all("give the artifact too" in cell.judged.reason for cell in found.cells)
+
+
+FACTS = {"target": "tflite", "resolution": [16, 16], "batch": 7, "recipe": "fp32", "model": "other"}
+
+
+@pytest.mark.parametrize("fact", FACTS)
+def test_a_result_agrees_with_the_manifest_of_an_artifact_that_was_not_named(case, fact):
+    (case / "budget.toml").write_text("[[budget]]\nsize_mb = 1.0\n")
+    profile = case / "profile.json"
+    truth = profile.read_text()
+    try:
+        assert gate([profile], budget=case / "budget.toml").exit_code == 0
+        path = ("profiles", 0, fact)
+        profile.write_text(sealed_again(edited(truth, path, FACTS[fact]), ProfileResult))
+        assert gate([profile], budget=case / "budget.toml").exit_code == 7
+    finally:
+        profile.write_text(truth)
+
+
+def test_multiply_adds_of_an_artifact_that_is_gone_are_unclear(case):
+    (case / "budget.toml").write_text("[[budget]]\nmacs = 1e12\n")
+    artifact, aside = case / "a.onnx", case / "aside"
+    artifact.rename(aside)
+    try:
+        found = gate([case / "profile.json"], budget=case / "budget.toml")
+    finally:
+        aside.rename(artifact)
+    assert found.exit_code == 6
+    assert "is not here" in found.cells[0].judged.reason
+
+
+@pytest.mark.parametrize("label", ["x" * 5000, "a\0b"])
+def test_a_label_that_no_path_can_be_is_of_nothing_here(case, label):
+    (case / "budget.toml").write_text("[[budget]]\nsize_mb = 1.0\n")
+    truth = (case / "profile.json").read_text()
+    try:
+        text = edited(truth, ("profiles", 0, "label"), label)
+        (case / "profile.json").write_text(sealed_again(text, ProfileResult))
+        assert gate([case / "profile.json"], budget=case / "budget.toml").exit_code == 6
+    finally:
+        (case / "profile.json").write_text(truth)

@@ -269,11 +269,12 @@ def test_results_of_another_artifact_are_no_pass(judged, written, place, describ
     assert judged(place / "a.tflite", written()).exit_code == 7
 
 
-def test_what_was_predicted_is_not_taken_for_measured(judged, written, place):
+def predicted(target="tflite"):
+    """A result with nothing but a prediction."""
     prediction = LatencyPrediction(
         model="m",
         device="host",
-        target="tflite",
+        target=target,
         delegate="cpu",
         precision="fp32",
         threads=2,
@@ -284,17 +285,34 @@ def test_what_was_predicted_is_not_taken_for_measured(judged, written, place):
         evidence=(PREDICTED,),
         sources=(),
     )
-    result = sealed(
+    return sealed(
         ProfileResult(
             device="host", edgese="0.1.0", created="", absence="gone", predictions=(prediction,)
         )
     )
+
+
+def test_what_was_predicted_is_not_taken_for_measured(judged, written, place):
+    result = predicted()
     (place / "budget.toml").write_text("[budget]\nlatency_p50_ms = 12\n")
     refused = judged(written(result=result))
     assert refused.exit_code == 6
     assert "predicted" in refused.cells[0].judged.reason
     (place / "budget.toml").write_text("[budget]\nlatency_p50_ms = 12\nsources = ['predicted']\n")
     assert judged(written(result=result)).exit_code == 0
+
+
+def test_ncnn_which_nothing_converts_to_is_measured_in_another_runtime(judged, written, place):
+    (place / "budget.toml").write_text("[budget]\nlatency_p50_ms = 12\n")
+    step = judged(written(result=predicted("ncnn"))).cells[0].judged.next_step
+    assert step.startswith("edgese profile m --target tflite --recipe fp32 ")
+
+
+def test_the_output_of_predict_is_named_where_a_result_is_asked(judged, place):
+    (place / "predicted.json").write_bytes(msgspec.json.encode(predicted().predictions[0]))
+    refused = judged(place / "predicted.json")
+    assert refused.exit_code != 0
+    assert any("is a prediction alone" in str(each) for each in refused.untrusted)
 
 
 def test_a_result_that_says_nothing_is_no_pass(judged, written):

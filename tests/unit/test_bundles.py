@@ -22,7 +22,7 @@ from edgese.errors import (
     MissingDependency,
     StoreError,
 )
-from edgese.measure.bundles import driver, import_results, make_bundle, packing
+from edgese.measure.bundles import driver, import_results, importing, make_bundle, packing
 from edgese.measure.bundles.importing import contents_of, read_results
 from edgese.records.bundle import BundleContents
 from edgese.store import sha256_of
@@ -304,6 +304,31 @@ def test_a_bundle_that_was_changed_is_no_witness(home, bundle, tmp_path):
             new.writestr(name, b"x" if name.endswith("artifact0.onnx") else old.read(name))
     with pytest.raises(StoreError, match=r"artifact0\.onnx in .* is not what was packed"):
         import_results(home(), changed)
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "a/b", "..", ".", "", "a\0b", "a\\b"])
+def test_a_driver_takes_names_of_files_in_its_own_folder_alone(bundle, tmp_path, name):
+    with (
+        zipfile.ZipFile(bundle.path) as archive,
+        pytest.raises(driver.Refused, match="lies elsewhere"),
+    ):
+        driver.measured(archive, {"files": {name: "0"}}, tmp_path / "out", cool=False)
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("name", ["contents.json", "files/runner.py"])
+def test_a_bundle_that_would_fill_the_memory_is_refused(home, bundle, tmp_path, name, monkeypatch):
+    monkeypatch.setattr(importing, "JSON_BYTES", 2**22)
+    bomb = tmp_path / "bomb.pyz"
+    with (
+        zipfile.ZipFile(bundle.path) as old,
+        zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for info in old.infolist():
+            content = bytes(2**26) if info.filename == name else old.read(info)
+            new.writestr(info.filename, content)
+    with pytest.raises(InputError, match=r"more than 4 MiB|made to exhaust"):
+        import_results(home(), bomb)
 
 
 def test_a_bundle_that_is_cut_off_is_an_input_error(bundle, tmp_path):

@@ -1,5 +1,6 @@
 """What happened becomes an exit code and a message on stderr."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -25,6 +26,8 @@ def failing(error):
         (errors.ConfigError("asked", hint="do this"), 2),
         (errors.OutputError("asked", hint="do this"), 9),
         (KeyboardInterrupt(), 130),
+        (PermissionError(errno.EACCES, "Permission denied", "/root/a.csv"), 8),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "a" * 5000), 8),
         (ModuleNotFoundError("No module named 'torch'", name="torch"), 3),
         (ModuleNotFoundError("No module named 'edgese.x'", name="edgese.x"), 70),
         (ZeroDivisionError("a bug"), 70),

@@ -206,6 +206,25 @@ def test_what_starting_first_costs_is_taken_out():
     assert ratio == pytest.approx(1.0, abs=0.003)
 
 
+@pytest.mark.parametrize("launches", [5, 10])
+def test_ratios_of_few_launches_lie_in_their_intervals_as_often_as_said(launches):
+    """With Yuen's degrees of freedom 6.2 % of intervals of five launches miss a ratio of 1."""
+    generator = random.Random(8)
+    calls, missed = 4000, 0
+    for _ in range(calls):
+        values = [[math.exp(generator.gauss(0, 0.05))] for _ in range(launches)]
+        interval = paired_ratio(values, [[1.0]] * launches)[1]
+        missed += not interval.low <= 1.0 <= interval.high
+    assert missed / calls <= 0.05
+
+
+def test_launches_that_came_out_the_same_do_not_make_a_ratio_certain():
+    ratio, interval = paired_ratio([[1.0]] * 2, [[1.0]] * 2)
+    assert ratio == 1.0
+    assert interval.low < 0.995
+    assert interval.high > 1.005
+
+
 def test_one_launch_that_was_disturbed_decides_nothing():
     generator = random.Random(4)
     base = [[10.0] * 2 for _ in range(12)]
@@ -231,9 +250,10 @@ def test_trimmed_means_make_yuens_test_as_scipy_has_it():
 
 @settings(max_examples=20)
 @given(st.lists(st.lists(times, min_size=1, max_size=5), min_size=2, max_size=8))
-def test_an_artifact_beside_itself_is_exactly_one(values):
+def test_an_artifact_beside_itself_is_one(values):
     ratio, interval = paired_ratio(values, values)
-    assert (interval.low, ratio, interval.high) == (1.0, 1.0, 1.0)
+    assert ratio == 1.0
+    assert interval.low < 1.0 < interval.high
 
 
 def test_what_disturbs_whole_rounds_does_not_widen_the_interval():

@@ -161,3 +161,19 @@ def test_what_lies_beside_the_projects_file_is_held_to_the_same(folder, foreign,
     with pytest.raises(ConfigError, match="belongs to user") as told:
         use()
     assert str(path) in told.value.message
+
+
+@pytest.mark.parametrize("kind", ["a broken link", "a pipe", "a folder"])
+def test_a_nearer_project_that_is_no_file_is_not_passed_over(folder, kind):
+    """The file of a folder above would decide in its place, and nobody would know."""
+    (folder / "edgese.toml").write_text('[project]\nmodel = "efficientnet_b0"\n')
+    nearer = folder / "work" / "edgese.toml"
+    match kind:
+        case "a broken link":
+            nearer.symlink_to("gone.toml")
+        case "a pipe":
+            os.mkfifo(nearer)
+        case _:
+            nearer.mkdir()
+    with pytest.raises(ConfigError, match=r"work/edgese\.toml is no file"):
+        project.root()

@@ -1,5 +1,6 @@
 import errno
 import json
+import math
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 from edgese import store
 from edgese.errors import InputError, OutputError, StoreError
 from edgese.records.base import Record
-from edgese.store import manifest_path, read_manifest
+from edgese.store import manifest_path, read_manifest, sha256_of, write_record
 
 
 class Result(Record, frozen=True):
@@ -19,6 +20,12 @@ class Result(Record, frozen=True):
 
     value: int = 0
     schema: int = 2
+
+
+class Loss(Record, frozen=True):
+    """A record with a number that has no bounds."""
+
+    loss: float
 
 
 def names(folder):
@@ -281,3 +288,26 @@ def test_an_artifact_without_a_manifest_is_told_apart_from_a_broken_one(tmp_path
     manifest_path(artifact).write_text("{")
     with pytest.raises(InputError, match="not a readable Manifest"):
         read_manifest(artifact)
+
+
+@pytest.mark.parametrize("kind", ["link to a folder", "link to a file", "pipe"])
+def test_a_folder_with_more_than_files_and_folders_has_no_hash(tmp_path, kind):
+    """What a link leads to would be read with the folder, and is not under its hash."""
+    folder, other = tmp_path / "a.mlpackage", tmp_path / "other"
+    (folder / "Data").mkdir(parents=True)
+    other.mkdir()
+    (other / "weights.bin").write_bytes(b"1")
+    place = folder / "Data" / "more"
+    if kind == "pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to(other if kind == "link to a folder" else other / "weights.bin")
+    with pytest.raises(InputError, match="more is neither a file nor a folder"):
+        sha256_of(folder)
+
+
+def test_a_number_that_json_has_no_form_for_is_not_written(tmp_path):
+    for value in (math.nan, math.inf, -math.inf):
+        with pytest.raises(OutputError, match="NaN or infinite"):
+            write_record(Loss(loss=value), tmp_path / "a.json")
+    assert not list(tmp_path.glob("a.json"))

@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from types import FrameType
 
 RESULTS_SCHEMA: Final = 1
@@ -274,7 +274,15 @@ def _workplace(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def check_names(names: Iterable[str]) -> None:
+    """Raises Refused where a name is not that of a file right in the private folder."""
+    for name in names:
+        if name in ("", ".", "..") or set(name) & {"/", "\\", "\0"}:
+            raise Refused(f"The bundle has a file called {name!r}, which lies elsewhere.")
+
+
 def _unpacked(archive: zipfile.ZipFile, files: dict[str, str], folder: Path) -> None:
+    check_names(files)
     for name, expected in files.items():
         path = folder / name
         try:
@@ -316,6 +324,7 @@ def _run(contents: Facts, folder: Path) -> Facts:
     argv = [sys.executable if word == "{python}" else word for word in contents["argv"]]
     from edgese import lifeline
 
+    check_names(contents["pull"])
     temporary = folder / "tmp"
     temporary.mkdir()
     limit_s = contents["plan"]["timeout_s"]

@@ -15,7 +15,7 @@ from typing import IO, BinaryIO, Final
 
 import msgspec
 
-from edgese.bounds import JSON_BYTES, content, opened
+from edgese.bounds import JSON_BYTES, ZIP_EXPANSION, content, opened
 from edgese.devices import android, boards, heat
 from edgese.errors import DeviceError, InputError, StoreError, stage
 from edgese.measure.bundles.driver import DAMAGED, SUFFIX
@@ -30,6 +30,8 @@ from edgese.records.recognition import recognised
 from edgese.seals import sealed
 
 _END: Final = re.compile(rb'\{"end": "([0-9a-f]{64})"\}\n')
+# A plan or a runner packs well, and is no danger.
+_SMALL: Final = 2**20
 _AGAIN: Final = "Fetch it again; it may have been cut off on its way."
 
 
@@ -170,13 +172,16 @@ def _packed_contents(file: BinaryIO, bundle: Path) -> bytes:
             # With an interpreter it is a script, and the application a file in what follows it.
             file.seek(HEADER_BYTES)
             with tarfile.open(fileobj=file, mode="r:") as archive:
-                member = archive.extractfile(ARCHIVE)
-                application = io.BytesIO(member.read() if member else b"")
+                # Where it stands: it is stored, and never larger than its file.
+                application = archive.extractfile(ARCHIVE) or io.BytesIO()
         with zipfile.ZipFile(application) as packed:
-            text = packed.read(CONTENTS)
+            with packed.open(CONTENTS) as member:
+                text = member.read(JSON_BYTES + 1)
+            if len(text) > JSON_BYTES:
+                raise ValueError(f"its {CONTENTS} has more than {JSON_BYTES >> 20} MiB")
             contents = BundleContents.from_json(text, bundle)
             for name, expected in contents.files.items():
-                if hashlib.sha256(packed.read(f"files/{name}")).hexdigest() != expected:
+                if _sha256(packed, f"files/{name}", bundle) != expected:
                     raise StoreError(
                         f"{name} in {bundle} is not what was packed.",
                         hint="Name the bundle as it was made.",
@@ -187,6 +192,23 @@ def _packed_contents(file: BinaryIO, bundle: Path) -> bytes:
             f"{bundle} is no whole bundle: {error}.",
             hint="Name the file that `edgese bundle` made.",
         ) from error
+
+
+def _sha256(packed: zipfile.ZipFile, name: str, bundle: Path) -> str:
+    """The hash of a member, which is never in memory as a whole.
+
+    Raises:
+        InputError: it is far larger than any artifact packs.
+    """
+    info = packed.getinfo(name)
+    if info.file_size > ZIP_EXPANSION * max(info.compress_size, _SMALL):
+        raise InputError(
+            f"{name} in {bundle} is packed to {info.compress_size} bytes and has "
+            f"{info.file_size}, as an archive made to exhaust a machine has.",
+            hint="Name the bundle as it was made.",
+        )
+    with packed.open(info) as member:
+        return hashlib.file_digest(member, "sha256").hexdigest()  # type: ignore[arg-type]  # reads
 
 
 def _contents(results: BundleResults, path: Path, bundle: Path | None) -> BundleContents:
