@@ -26,6 +26,7 @@ Result = TypeVar("Result")
 Ready = TypeVar("Ready")
 
 _TAIL_CHARACTERS: Final = 2000
+_MEMORY: Final = "The system may have run out of memory; try fewer processes (`--workers`)."
 
 
 def in_order(
@@ -53,7 +54,9 @@ def in_order(
     left = iter(items)
     # No process is started that has nothing to do.
     first = list(islice(left, workers * ahead))
-    group = [_Worker(function, receive, doing) for _ in range(min(workers, len(first)))]
+    group = [
+        Worker(function, receive, doing, hint=_MEMORY) for _ in range(min(workers, len(first)))
+    ]
     try:
         for number, item in enumerate(first):
             group[number % len(group)].give(item)
@@ -71,13 +74,24 @@ def in_order(
             worker.end()
 
 
-class _Worker:
-    """One process, and a thread that empties its output, so that it never waits for that."""
+class Worker:
+    """One process, and a thread that empties its output, so that it never waits for that.
+
+    Args:
+        function, receive, doing: as in `in_order`.
+        hint: what to do where the process ends before its time.
+    """
 
     def __init__(
-        self, function: Callable[..., Any], receive: Callable[[Any], Any], doing: str
+        self,
+        function: Callable[..., Any],
+        receive: Callable[[Any], Any],
+        doing: str,
+        *,
+        hint: str,
     ) -> None:
         self.doing = doing
+        self.hint = hint
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in `end`
         # -P: a file of the user's that is called like a library must not be imported.
         self.process = Child(
@@ -136,8 +150,7 @@ class _Worker:
         said = self.log.read().decode("utf-8", "replace").strip()
         return DeviceError(
             f"A process that was to {self.doing} {ended}.",
-            hint="The system may have run out of memory; try fewer processes (`--workers`)."
-            + (f" It said:\n{said}" if said else ""),
+            hint=self.hint + (f" It said:\n{said}" if said else ""),
         )
 
 

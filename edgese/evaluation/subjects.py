@@ -114,6 +114,7 @@ def is_artifact(subject: str | Path) -> bool:
 
 def _artifact(path: Path) -> Subject:
     from edgese.targets import target_module
+    from edgese.targets.apart import load_apart
     from edgese.targets.requests import check_runtime
 
     manifest = read_manifest(path)
@@ -132,7 +133,7 @@ def _artifact(path: Path) -> Subject:
         card=manifest.model,
         weights=manifest.weights,
         packages=(*facts.packages, "torch") if by else facts.packages,
-        load=lambda threads: target.load(path, manifest.interface, threads=threads),
+        load=lambda threads: load_apart(manifest.target, path, manifest.interface, threads=threads),
         recipe=manifest.recipe.name,
         delegate=manifest.delegate,
         artifact_sha256=manifest.sha256,

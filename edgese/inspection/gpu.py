@@ -31,7 +31,7 @@ from edgese.records.artifact import Manifest
 from edgese.records.inspection import DelegateReport, Drift, Fault
 from edgese.records.target import DelegateFacts
 from edgese.scratch import temporary
-from edgese.targets.tflite import target as tflite
+from edgese.targets.apart import load_apart
 
 if TYPE_CHECKING:
     import numpy as np
@@ -203,7 +203,7 @@ def asked(
         if pictures is None:
             return report
         progress("compare with the processor", 0.9)
-        beside = tflite.load(artifact, manifest.interface, threads=1)(pictures)
+        beside = load_apart("tflite", artifact, manifest.interface, threads=1)(pictures)
         with np.load(folder / gpu_process.LOGITS, allow_pickle=False) as logits:
             drifts = drifts_of(logits["chosen"], logits["fp32"], beside)
     notes = [*report.notes]

@@ -35,7 +35,7 @@ from edgese.records.inspection import Arithmetic, Compiled, DelegateReport, Left
 from edgese.records.soc import SocFacts
 from edgese.records.target import DelegateFacts
 from edgese.scratch import temporary
-from edgese.targets.onnxruntime import target as onnxruntime
+from edgese.targets.apart import load_apart
 
 if TYPE_CHECKING:
     import numpy as np
@@ -153,7 +153,7 @@ def asked(
     if pictures is None or logits is None:
         return found
     progress("compare with the processor", 0.95)
-    beside = onnxruntime.load(artifact, manifest.interface, threads=1)(pictures)
+    beside = load_apart("onnxruntime", artifact, manifest.interface, threads=1)(pictures)
     arithmetic = arithmetic_of(manifest.recipe.precision, logits, beside)
     drifts = (drift(arithmetic, logits, beside, of="Qualcomm's simulator"),)
     notes = [

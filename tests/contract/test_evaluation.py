@@ -32,7 +32,7 @@ from edgese.records.evaluation import Evaluation
 from edgese.records.model import Preprocessing
 from edgese.seals import sealed
 from edgese.store import manifest_path, sha256_of, write_record
-from edgese.targets import TARGETS
+from edgese.targets import TARGETS, apart
 
 COLOURS = ("red", "lime", "blue", "white", "black", "gray")
 PREPROCESSING = Preprocessing(height=4, width=4, crop=1.0, mean=(0, 0, 0), std=(1, 1, 1))
@@ -291,24 +291,25 @@ def runtime(
 def test_an_artifact_is_loaded_and_described_as_its_manifest_says(patches, monkeypatch):
     asked = []
 
-    def load(path: Path, interface: Interface, *, threads: int) -> Predictor:
-        asked.append((path, interface, threads))
+    def load(name: str, path: Path, interface: Interface, *, threads: int) -> Predictor:
+        asked.append((name, path, interface, threads))
         return nearest_colour
 
-    monkeypatch.setitem(TARGETS, "tflite", runtime(load=load))
+    monkeypatch.setattr(apart, "load_apart", load)
+    monkeypatch.setitem(TARGETS, "tflite", runtime())
     path = artifact(patches)
     data = patches / "labels.csv"
     data.write_text("file,label\nred/0.png,red\nblue/0.png,blue\n")
     found = evaluate(path, data, threads=3)
-    assert asked == [(path, INTERFACE, 3)]
+    assert asked == [("tflite", path, INTERFACE, 3)]
     assert found.top1.share == 1.0
     assert (found.target, found.recipe, found.delegate) == ("tflite", "fp16", "xnnpack")
     assert (found.subject, found.artifact_sha256) == (str(path), sha256_of(path))
 
 
 def test_what_stands_in_for_a_runtime_is_told(patches, monkeypatch):
-    stand_in = runtime(load=lambda *_, **__: nearest_colour, by="another")
-    monkeypatch.setitem(TARGETS, "tflite", stand_in)
+    monkeypatch.setattr(apart, "load_apart", lambda *_, **__: nearest_colour)
+    monkeypatch.setitem(TARGETS, "tflite", runtime(by="another"))
     data = patches / "labels.csv"
     data.write_text("file,label\nred/0.png,red\n")
     found = evaluate(artifact(patches), data)

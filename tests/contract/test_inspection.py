@@ -1,17 +1,23 @@
 """Inspecting real artifacts: what their runtimes and partitioners answer here."""
 
+import gc
 import json
+import os
+import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgese import convert, inspect
 from edgese.__main__ import run
 from edgese.catalog import target_facts
-from edgese.errors import ConfigError, DeviceError, MissingDependency
+from edgese.errors import ConfigError, DeviceError, InputError, MissingDependency
 from edgese.inspection import graphs, partitioners, usability
 from edgese.inspection.pieces import pieces
 from edgese.store import read_manifest
+from edgese.targets import target_module
+from edgese.targets.apart import load_apart
 
 for package in ("torch", "onnx", "onnxruntime", "ai_edge_litert", "executorch"):
     pytest.importorskip(package)
@@ -156,3 +162,36 @@ def test_the_command_prints_the_record_as_json_and_tables(artifacts, capsys):
     text = capsys.readouterr().out
     assert "checked" in text
     assert "ORT-NNAPI-HARDSIGMOID: This HardSigmoid splits the graph in 3" in text
+
+
+def test_an_artifact_that_runs_apart_gives_the_same_numbers_in_another_folder(
+    artifacts, tmp_path, monkeypatch
+):
+    path = artifacts["onnxruntime"]
+    interface = read_manifest(path).interface
+    images = np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype(np.float32)
+    monkeypatch.chdir(path.parent)
+    apart = load_apart("onnxruntime", Path(path.name), interface, threads=1)
+    monkeypatch.chdir(tmp_path)
+    here = target_module("onnxruntime").load(path, interface, threads=1)
+    np.testing.assert_array_equal(apart(images), here(images))
+
+
+def test_a_runtime_that_aborts_is_an_error_about_the_artifact(artifacts):
+    path = artifacts["onnxruntime"]
+    predictor = load_apart("onnxruntime", path, read_manifest(path).interface, threads=1)
+    os.kill(predictor.worker.process.pid, signal.SIGABRT)
+    with pytest.raises(InputError, match="SIGABRT") as caught:
+        predictor(np.zeros((1, 3, 32, 32), np.float32))
+    assert str(path) in caught.value.message
+    assert "convert the model again" in caught.value.hint
+
+
+def test_a_predictor_takes_its_process_with_it(artifacts):
+    path = artifacts["onnxruntime"]
+    predictor = load_apart("onnxruntime", path, read_manifest(path).interface, threads=1)
+    process = predictor.worker.process
+    assert process.poll() is None
+    del predictor
+    gc.collect()
+    assert process.poll() is not None
