@@ -637,7 +637,8 @@ def _describe_again(artifact: Path) -> None:
     """The manifest of a damaged artifact, as an adversary writes it: the new hash, a new seal."""
     path = manifest_path(artifact)
     tree = json.loads(path.read_bytes())
-    tree |= {"sha256": sha256_of(artifact), "size_bytes": size_of(artifact)}
+    # An empty file cannot be described, so the adversary lies about it.
+    tree |= {"sha256": sha256_of(artifact), "size_bytes": max(1, size_of(artifact))}
     record = next(kind.record for kind in KINDS if "parity" in kind.keys)
     found = msgspec.convert(tree, record)
     if "seal" in record.__struct_fields__:
