@@ -265,6 +265,10 @@ class _Run:
         self.step, self.rows = log.step, log.epochs
         self.top1, self.answers = log.val, log.answers
         self.meter = Meter(self.processes, content["sums"])
+        if self.processes.first and self.rows:
+            # It may have been killed between the checkpoint and these.
+            write_log(self.folder, self.log)
+            self._draw()
 
     def go(self, interrupted: Callable[[], bool]) -> None:
         """Takes all steps that are left.
