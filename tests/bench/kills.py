@@ -293,7 +293,7 @@ def warm() -> None:
 def table(rows: Sequence[Row]) -> str:
     """The tries as a table in Markdown."""
     lines = [
-        "| command | kills | of these after its end | partial | still running | files left | unequal |",
+        "| command | kills | after its end | partial | still running | files left | unequal |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     lines += [
