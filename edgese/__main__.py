@@ -58,7 +58,8 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         _check_encoding(sys.argv[1:] if arguments is None else arguments)
         # Outside standalone mode Typer returns what the command returned, or an Exit's code.
-        code = app(arguments, standalone_mode=False)
+        with _terminated_like_interrupted():
+            code = app(arguments, standalone_mode=False)
         sys.stdout.flush()
     except typer.TyperException as error:
         code = _misused(error)
