@@ -2,7 +2,7 @@
 
 What runs there by default is what boards and the emulator run: `measure/runner.py` in the
 interpreter of `edgese.devices.sysroot`. It computes on the CPU. This was tried with the real client
-on the stand-in of `edgese.devices.fake`, with Android's shell and tools, and not yet on a phone.
+on the fake phone of the tests, with Android's shell and tools, and not yet on a phone.
 """
 
 import time

@@ -784,7 +784,7 @@ def table(tally: Tally) -> str:
 def warm() -> None:
     """Imports what the commands import, once and before any thread is started."""
     # Each is a stand-alone script, or needs a plug-in of Qualcomm's.
-    alone = ("edgese.__main__", "edgese.devices.fake", "edgese.measure.bundles.driver")
+    alone = ("edgese.__main__", "edgese.measure.bundles.driver")
     names = [
         *(module.name for module in pkgutil.walk_packages(edgese.__path__, "edgese.")),
         *("ai_edge_litert.interpreter", "coremltools", "onnx.checker", "onnxruntime", "rich.table"),

@@ -12,10 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from fake_devices.phone import FakePhone
 
 import edgese
 from edgese import catalog, project, store
-from edgese.devices.fake.phone import FakePhone
 from edgese.models import registry, weights
 from edgese.records.model import ModelSpec
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from fake_devices import FakeDevice
 
 from edgese.catalog import recipe, target_facts
 from edgese.devices import host
-from edgese.devices.fake import FakeDevice
 from edgese.errors import ConfigError, DeviceError, InputError, StoreError
 from edgese.measure.api import profile
 from edgese.measure.job import RUNNER, Subject, measuring_job, parsed

@@ -13,10 +13,10 @@ from pathlib import Path
 from shutil import which
 
 import pytest
+from fake_devices import FakePhone
 
 from edgese.devices import sysroot as making
 from edgese.devices.emulator import counter, program
-from edgese.devices.fake import FakePhone
 from edgese.errors import EdgeseError
 
 # Not in the path of users on Debian.

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from fake_devices import system
 
 from edgese import project
 from edgese.__main__ import run
 from edgese.devices.emulator import cpus, program
-from edgese.devices.fake import system
 from edgese.errors import DeviceError, StoreError
 from edgese.measure.bundles import import_results, make_bundle
 from edgese.records.profile import ProfileResult

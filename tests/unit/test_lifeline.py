@@ -250,7 +250,6 @@ ELSEWHERE = {
     "scratch.py": "it is the one place",
     "measure/runner.py": "it stands alone on devices, in its job's group",
     "measure/bundles/driver.py": "short questions to the system, with a time limit",
-    "devices/fake/phone.py": "it stands in for a phone, whose processes are not edgese's",
 }
 FORBIDDEN = {
     ("subprocess", "run"),

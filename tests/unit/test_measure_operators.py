@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
+from fake_devices import FakeDevice
 
-from edgese.devices.fake import FakeDevice
 from edgese.devices.qemu import Emulated
 from edgese.errors import ConfigError, DeviceError
 from edgese.measure.operators import OperatorResult, TraceEvent, operator_times, recorded

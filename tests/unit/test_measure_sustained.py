@@ -9,8 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from fake_devices import FakeDevice
 
-from edgese.devices.fake import FakeDevice
 from edgese.devices.qemu import Emulated
 from edgese.errors import ConfigError, DeviceError
 from edgese.measure.sustained import sustained

@@ -23,8 +23,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from edgese.devices.fake import shell, sync, system
-from edgese.devices.fake.adbd import Connection, Stream, StreamClosed
+from fake_devices import shell, sync, system
+from fake_devices.adbd import Connection, Stream, StreamClosed
 
 Fault = Literal[
     "drop_in_push",
@@ -149,7 +149,7 @@ class FakePhone:
         """The file that plays a path of the phone."""
         return self.root / path.lstrip("/")
 
-    # What hinders a push; `edgese.devices.fake.sync.Hindrance`.
+    # What hinders a push; `fake_devices.sync.Hindrance`.
 
     def before(self, path: Path) -> str:
         """Why a file is refused."""

@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Callable
 from typing import IO, Final
 
-from edgese.devices.fake.adbd import Stream, StreamClosed
+from fake_devices.adbd import Stream, StreamClosed
 
 _PACKET: Final = struct.Struct("<BI")
 _STDIN, _STDOUT, _STDERR, _EXIT, _CLOSE_STDIN = range(5)

@@ -4,7 +4,7 @@
 `adb` client takes for a phone.
 """
 
-from edgese.devices.fake.answering import FakeDevice
-from edgese.devices.fake.phone import FakePhone, Fault
+from fake_devices.answering import FakeDevice
+from fake_devices.phone import FakePhone, Fault
 
 __all__ = ["FakeDevice", "FakePhone", "Fault"]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
-from edgese.devices.fake.adbd import Stream
+from fake_devices.adbd import Stream
 
 _REQUEST: Final = struct.Struct("<4sI")
 _STAT: Final = struct.Struct("<4sIII")
