@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from edgese import store
-from edgese.budgets.reading import read_budget
+from edgese.budgets.load_budget import load_budget
 from edgese.data.classes import ClassNames
 from edgese.data.digits import DIGITS, digit_pictures
 from edgese.data.folders import write_digits
@@ -79,7 +79,7 @@ def tell(out: Path, on_progress: Report) -> Story:
             weights=str(out / "trainings" / "{model}" / WEIGHTS),
             classes=CLASSES,
         ),
-        Aim(read_budget(budget).limits_on("host")),
+        Aim(load_budget(budget).limits_on("host")),
         Order(
             device="host",
             plan=MeasurePlan(

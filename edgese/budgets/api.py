@@ -16,9 +16,9 @@ from edgese.budgets.candidates import candidates_of
 from edgese.budgets.evidence import Times
 from edgese.budgets.gating import Case, decided
 from edgese.budgets.inputs import Inputs, is_result, read_inputs, untrusted_of
-from edgese.budgets.measuring import DEFAULT, Measuring, Now, measured, measured_now
+from edgese.budgets.load_budget import budget_place, load_budget
+from edgese.budgets.measuring import DEFAULT, Measuring, Now, measure, measured_now
 from edgese.budgets.noise import place, read_noise
-from edgese.budgets.reading import budget_place, read_budget
 from edgese.budgets.recounting import recounted
 from edgese.budgets.regression import beside
 from edgese.errors import ConfigError, EdgeseError, MeasurementError, StoreError
@@ -64,7 +64,7 @@ def gate(
     """
     inputs = as_paths(inputs)
     budget, baseline, noise = as_path(budget), as_path(baseline), as_path(noise)
-    limits = read_budget(budget)
+    limits = load_budget(budget)
     if not inputs:
         raise ConfigError("Nothing was named to judge.", hint="Name artifacts or results.")
     found = read_inputs(inputs)
@@ -143,7 +143,7 @@ def update_baseline(
         if vouched := _not_vouched(found):
             raise StoreError(vouched[0].message, hint=vouched[0].hint)
     elif found.artifacts:
-        results = [measured([artifact], device, how) for artifact, _ in found.artifacts]
+        results = [measure([artifact], device, how) for artifact, _ in found.artifacts]
     cells = cells_of(results)
     if kept:
         cells = keep(cells, path)
@@ -181,7 +181,7 @@ def compare(
         )
     first, second = Path(first), Path(second)
     agreement = _agreement(first, second, Path(data)) if data is not None else None
-    result = measured([first, second], device, how)
+    result = measure([first, second], device, how)
     if result.failures:
         failure = result.failures[0]
         raise MeasurementError(f"{failure.label}: {failure.error}", hint=failure.hint)

@@ -9,8 +9,8 @@ from edgese.budgets.baselines import check_comparable, matched
 from edgese.budgets.candidates import Candidate
 from edgese.budgets.inputs import untrusted_of
 from edgese.budgets.judging import ERROR_RATE, Cell, judged_together
+from edgese.budgets.metrics import Against, cell_of
 from edgese.budgets.next_steps import Files, measure
-from edgese.budgets.observing import Against, cell_of
 from edgese.budgets.repeats import with_repeats
 from edgese.errors import ConfigError, EdgeseError, InputError, MeasurementError
 from edgese.records.baseline import Baseline, BaselineCell, NoiseFile

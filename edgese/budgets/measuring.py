@@ -45,7 +45,7 @@ class Measuring(NamedTuple):
 DEFAULT: Final = Measuring()
 
 
-def measured(
+def measure(
     artifacts: Sequence[Path], device: str, how: Measuring, *, require: bool = True
 ) -> "ProfileResult":
     """Profiles artifacts side by side.
@@ -104,7 +104,7 @@ def measured_now(
         base = _beside(path, manifest, device, now, notes)
         limits = now.budget.limits_for(device, manifest.target)
         require = all(set(one.sources) <= {"measured"} for one in limits if "_ms" in one.quantity)
-        result = measured([path, base] if base else [path], device, now.how, require=require)
+        result = measure([path, base] if base else [path], device, now.how, require=require)
         check_result(result, path)
     except EdgeseError as error:
         untrusted.append(untrusted_of(path, error))

@@ -62,7 +62,7 @@ def _clean(device: str | None, serial: str, adb_server: str, address: str, *, js
     from edgese.devices import Reach, find_device
     from edgese.devices.adb import AdbDevice
     from edgese.devices.ssh import SshDevice
-    from edgese.measure.hearing import stages
+    from edgese.measure.progress_stream import stages
 
     if device is None:
         raise ConfigError("--clean needs a device.", hint="Name the phone or the board.")

@@ -24,11 +24,11 @@ def diff(
     the versions that made it. Of profiles also the machine, its packages, and the times. Nothing is
     run.
     """
+    from edgese.budgets.diff_inputs import read_diff_input
     from edgese.budgets.differences import differences
-    from edgese.budgets.sides import side_of
     from edgese.cli import ui
 
-    result = differences(side_of(first), side_of(second))
+    result = differences(read_diff_input(first), read_diff_input(second))
     if json:
         ui.echo_json(result)
     else:

@@ -29,7 +29,7 @@ def calibrate(
         Others as `edgese.budgets.noise.calibrated`.
     """
     from edgese.budgets import noise
-    from edgese.budgets.measuring import measured
+    from edgese.budgets.measuring import measure
     from edgese.store import writable_file
 
     if len(artifacts) != 1:
@@ -40,7 +40,7 @@ def calibrate(
     path = place or noise.place()
     writable_file(path)
     found = noise.calibrated(
-        lambda: measured(artifacts, device, how),
+        lambda: measure(artifacts, device, how),
         path,
         runs=runs,
         told=lambda number, level_ms: show(

@@ -159,7 +159,7 @@ def select(
     Exit code 0: one was chosen; 1: every one misses the budget; 6: something that the budget asks
     for could not be found out of any.
     """
-    from edgese.budgets.reading import budget_place
+    from edgese.budgets.load_budget import budget_place
     from edgese.cli import ui
     from edgese.report import results_page
     from edgese.seals import sealed
@@ -255,14 +255,14 @@ def collapse_of_chosen(result: "SelectionResult") -> str:
 def _aim(
     budget: Path | None, device: str, rank: Ranking, latency_target: float | None, exponent: float
 ) -> "Aim":
-    from edgese.budgets.reading import read_budget
+    from edgese.budgets.load_budget import load_budget
     from edgese.errors import ConfigError
     from edgese.records.budget import RELATIVE
     from edgese.selection.deciding import LATENCY, Aim
 
     # Limits beside a baseline are a gate's business.
     found = tuple(
-        one for one in read_budget(budget).limits_on(device) if one.quantity not in RELATIVE
+        one for one in load_budget(budget).limits_on(device) if one.quantity not in RELATIVE
     )
     if latency_target is None:
         # The paper's target is the latency that one aims at; so is the tightest limit.
@@ -342,7 +342,7 @@ def _from_results(
     budget: Path | None,
 ) -> "SelectionResult":
     from edgese.budgets.inputs import checked
-    from edgese.budgets.reading import budget_place
+    from edgese.budgets.load_budget import budget_place
     from edgese.results import read_result
     from edgese.selection.deciding import decide
     from edgese.selection.outcome import result_of

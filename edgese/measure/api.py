@@ -12,12 +12,12 @@ from edgese import catalog
 from edgese.devices import ANYHOW, Reach, find_device, vela
 from edgese.errors import ConfigError, DeviceAbsent, MissingDependency, error_kind
 from edgese.measure.emulation import emulated
+from edgese.measure.fallback import find_fallbacks
 from edgese.measure.guests import operator_instructions
 from edgese.measure.operators import operator_times
 from edgese.measure.programs import by_program
-from edgese.measure.standing import stand_ins
+from edgese.measure.run_groups import run_groups
 from edgese.measure.sustained import check_length, sustained
-from edgese.measure.swept import swept
 from edgese.paths import Paths, as_path, as_paths
 from edgese.protocols import Device, Progress
 from edgese.records.device import DeviceFacts
@@ -176,7 +176,7 @@ def _profiled(
             if require_device or runner is not None or more.needs_device:
                 raise
             return sealed(
-                stand_ins(
+                find_fallbacks(
                     artifacts,
                     facts,
                     error,
@@ -191,7 +191,7 @@ def _profiled(
                 artifacts, place, runner, delegate, plan, name or place.info().name, progress
             )
         )
-    found = swept(
+    found = run_groups(
         artifacts,
         place,
         plan,

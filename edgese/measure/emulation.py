@@ -17,7 +17,6 @@ from edgese.devices.emulator import counter, program, symbols
 from edgese.devices.emulator.counter import Count
 from edgese.devices.qemu import RUNTIMES, Emulated
 from edgese.errors import ConfigError, DeviceError, MissingDependency
-from edgese.measure.hearing import stages
 from edgese.measure.job import (
     RESULT,
     RUNNER,
@@ -27,6 +26,7 @@ from edgese.measure.job import (
     subjects_of,
 )
 from edgese.measure.kernels import dispatch_of, kernels_of, products_of
+from edgese.measure.progress_stream import stages
 from edgese.models.cost import cost
 from edgese.protocols import Progress
 from edgese.records.artifact import Manifest

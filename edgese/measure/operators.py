@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 import msgspec
 
 from edgese.errors import ConfigError, DeviceError
-from edgese.measure.hearing import stages
 from edgese.measure.job import RESULT, RUNNER, Subject, brought_back, runner_artifact, subjects_of
 from edgese.measure.plan import check_timed, threads_of
+from edgese.measure.progress_stream import stages
 from edgese.protocols import Device, Progress
 from edgese.records.base import Record
 from edgese.records.measurement import DeviceInfo, Job, Push

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from edgese.errors import ConfigError
 from edgese.measure import binaries
-from edgese.measure.hearing import stages
 from edgese.measure.job import Subject, subjects_of
-from edgese.measure.measured import states
 from edgese.measure.plan import threads_of
+from edgese.measure.progress_stream import stages
+from edgese.measure.run_job import states
 from edgese.protocols import Device, Progress
 from edgese.records.binary import BinaryRun
 from edgese.records.measurement import MeasurePlan

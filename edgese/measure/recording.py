@@ -17,9 +17,9 @@ from edgese.measure.curves import (
     span_of,
     swaps_of,
 )
-from edgese.measure.hearing import news_of
 from edgese.measure.job import RunFailure, RunLaunch, Subject, failure_message
 from edgese.measure.launches import launch_of
+from edgese.measure.progress_stream import news_of
 from edgese.measure.summary import summary
 from edgese.records.base import Record
 from edgese.records.measurement import DeviceInfo, ProfileFailure

@@ -8,7 +8,6 @@ from typing import Final
 import msgspec
 
 from edgese.errors import ConfigError, DeviceError
-from edgese.measure.hearing import stages
 from edgese.measure.job import (
     RESULT,
     RESULT_SCHEMA,
@@ -19,6 +18,7 @@ from edgese.measure.job import (
     subjects_of,
 )
 from edgese.measure.plan import check_timed, threads_of
+from edgese.measure.progress_stream import stages
 from edgese.measure.recording import Recording, Save, SustainRun
 from edgese.protocols import Device, Progress
 from edgese.records.measurement import Job, Push

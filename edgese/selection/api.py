@@ -26,20 +26,12 @@ from edgese.records.decision import Finding, Round, SelectionResult, Spent
 from edgese.records.device import DeviceFacts
 from edgese.records.verdict import Observation
 from edgese.selection import figures
-from edgese.selection.agenda import (
-    WORKS,
-    Open,
-    Step,
-    Work,
-    contenders,
-    steps,
-    with_expectations,
-)
 from edgese.selection.candidates import spec_of
-from edgese.selection.crew import Alone, Cluster, Crew
 from edgese.selection.deciding import DROP, SUSTAINED, Aim, Known, decide, judge, limits_of
+from edgese.selection.executors import Alone, Cluster, Executors
 from edgese.selection.outcome import result_of
 from edgese.selection.published import published
+from edgese.selection.scheduler import WORKS, Open, Step, Work, contenders, steps, with_expectations
 from edgese.selection.work import Order, asked, check_inputs, keep, kept
 
 _ROUNDS: Final[dict[Work, Round]] = {
@@ -108,8 +100,8 @@ def select(
     job.rows()
     job.predictions()
     if not absence or job.can_meet_without():
-        crew: Crew = Cluster(ray, say) if ray else Alone(workers, say)
-        job.work(crew)
+        executors: Executors = Cluster(ray, say) if ray else Alone(workers, say)
+        job.work(executors)
     return job.result(str(budget))
 
 
@@ -210,12 +202,12 @@ class _Selection:
         )
         return False
 
-    def work(self, crew: Crew) -> None:
+    def work(self, executors: Executors) -> None:
         """Converts, measures, trains and evaluates, as long as it can change the answer."""
         spent: dict[Work, list[float]] = {work: [] for work in WORKS}
         resumed: Counter[Work] = Counter()
         ruled_out: Counter[Work] = Counter()
-        while todo := self._todo(crew.size):
+        while todo := self._todo(executors.size):
             fresh = []
             for step in todo:
                 if (found := kept(step, self.order)) is not None:
@@ -226,7 +218,7 @@ class _Selection:
                     fresh.append(step)
             by_candidate = {step.candidate: step for step in fresh}
             artifacts = {one: each.known.artifact for one, each in self.opened.items()}
-            for found in crew.perform(fresh, self.order, artifacts, self._is_wanted):
+            for found in executors.perform(fresh, self.order, artifacts, self._is_wanted):
                 step = by_candidate[found.candidate]
                 # A worker elsewhere has another name, and its pictures another place.
                 told = msgspec.structs.replace(found, asked=asked(step, self.order))

@@ -22,8 +22,8 @@ from edgese.records.evaluation import Evaluation, EvaluationResult
 from edgese.records.measurement import MeasurePlan
 from edgese.records.profile import ProfileResult
 from edgese.seals import sealed
-from edgese.selection.agenda import Step, Work
 from edgese.selection.candidates import spec_of
+from edgese.selection.scheduler import Step, Work
 from edgese.store import read_manifest, sha256_of
 from edgese.version import __version__
 

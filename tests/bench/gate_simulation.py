@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from edgese.budgets.candidates import Candidate
 from edgese.budgets.judging import judged_together
-from edgese.budgets.observing import Against, cell_of
+from edgese.budgets.metrics import Against, cell_of
 from edgese.budgets.repeats import with_repeats
 from edgese.measure.summary import OF_LAUNCH, summary
 from edgese.models.registry import find_model

@@ -97,9 +97,9 @@ def test_the_most_accurate_that_fits_is_found_measured_and_found_again(candidate
 
 
 def test_an_interrupted_selection_goes_on_with_what_was_found(candidates, tmp_path, monkeypatch):
-    from edgese.selection import crew
+    from edgese.selection import executors
 
-    real, done = crew.perform, []
+    real, done = executors.perform, []
 
     def interrupted(step, order, artifact="", progress=None):
         if done:
@@ -107,11 +107,11 @@ def test_an_interrupted_selection_goes_on_with_what_was_found(candidates, tmp_pa
         done.append(step)
         return real(step, order, artifact, progress)
 
-    monkeypatch.setattr(crew, "perform", interrupted)
+    monkeypatch.setattr(executors, "perform", interrupted)
     asked = aim(latency_p50_ms=1000.0)
     with pytest.raises(KeyboardInterrupt):
         select(candidates, asked, order(tmp_path / "work"))
-    monkeypatch.setattr(crew, "perform", real)
+    monkeypatch.setattr(executors, "perform", real)
     found = select(candidates, asked, order(tmp_path / "work"))
     assert found.decision.chosen
     assert next(one for one in found.rounds if one.round == "looks").resumed == 1

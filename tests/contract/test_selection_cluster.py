@@ -6,8 +6,8 @@ from edgese.records.budget import BudgetTable
 from edgese.records.measurement import MeasurePlan
 from edgese.selection.api import select
 from edgese.selection.candidates import enumerated
-from edgese.selection.crew import RESOURCE
 from edgese.selection.deciding import Aim
+from edgese.selection.executors import RESOURCE
 from edgese.selection.work import Order
 
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'edgese[ray]'")

@@ -25,8 +25,8 @@ from edgese.records.candidate import Candidate
 from edgese.records.measurement import MeasurePlan
 from edgese.records.model import Normalization
 from edgese.records.training import TrainingResult
-from edgese.selection.agenda import Step
 from edgese.selection.ladder import climb
+from edgese.selection.scheduler import Step
 from edgese.selection.work import Order, perform
 from edgese.training.api import sound
 from edgese.training.plan import adapted

@@ -13,7 +13,7 @@ from edgese.cli.app import app
 from edgese.devices import Reach, ssh
 from edgese.devices.ssh import SshDevice
 from edgese.errors import ConfigError, DeviceAbsent, DeviceError, MissingDependency
-from edgese.measure import api, standing
+from edgese.measure import api, fallback
 from edgese.measure.api import profile
 
 QUICK = {
@@ -31,7 +31,7 @@ def no_emulator(monkeypatch):
     def missing(*_, **__):
         raise MissingDependency("There is no sysroot.", hint="edgese emulator setup")
 
-    monkeypatch.setattr(standing, "emulated", missing)
+    monkeypatch.setattr(fallback, "emulated", missing)
 
 
 @pytest.fixture

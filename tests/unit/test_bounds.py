@@ -12,7 +12,7 @@ import pytest
 
 import edgese
 from edgese import bounds, catalog, project, store
-from edgese.budgets.reading import read_budget
+from edgese.budgets.load_budget import load_budget
 from edgese.data.labels import label_names
 from edgese.data.listing import unlabelled
 from edgese.errors import ConfigError, ConversionError, EdgeseError, InputError, OutputError, stage
@@ -46,7 +46,7 @@ def special(kind, path):
 READERS = {
     "result": (".json", read_result),
     "manifest": (".json", lambda path: store.read_record(Manifest, path, remake="convert")),
-    "budget": (".toml", read_budget),
+    "budget": (".toml", load_budget),
     "model": (".toml", lambda path: find_model(str(path))),
     "candidates": (".toml", lambda path: enumerated([str(path)], targets=["tflite"])),
     "labels": (".txt", label_names),
@@ -93,7 +93,7 @@ def test_what_a_shell_passes_as_a_descriptor_is_read():
     os.write(writer, b"[[budget]]\nsize_mb = 3\n")
     os.close(writer)
     try:
-        assert read_budget(Path(f"/dev/fd/{reader}")).tables[0].size_mb == 3
+        assert load_budget(Path(f"/dev/fd/{reader}")).tables[0].size_mb == 3
     finally:
         os.close(reader)
 
@@ -126,7 +126,7 @@ def test_toml_without_end_is_an_input_error_in_no_time(tmp_path, text):
     path = tmp_path / "deep.toml"
     path.write_text(f"{text}\n")
     began = time.monotonic()
-    for read in (read_budget, READERS["model"][1], READERS["candidates"][1]):
+    for read in (load_budget, READERS["model"][1], READERS["candidates"][1]):
         with pytest.raises(InputError, match=r"deep\.toml"):
             read(path)
     assert time.monotonic() - began < 3

@@ -24,7 +24,7 @@ def compared(monkeypatch, profile_of, result_of):
             profile_of("b.tflite", ms=ms, seed=4, spread=noise),
         )
         found = result_of(*profiles, result={"ratios": (ratio(profiles[1], profiles[0]),)})
-        monkeypatch.setattr(api, "measured", lambda *_, **__: found)
+        monkeypatch.setattr(api, "measure", lambda *_, **__: found)
         monkeypatch.setattr(api, "_agreement", lambda *_: agreement)
         return api.compare(A, B, **options)
 
@@ -81,6 +81,6 @@ def test_a_margin_that_cannot_be_is_refused(margin):
 
 def test_what_was_not_measured_is_not_compared(monkeypatch):
     absent = ProfileResult(device="pixel8", edgese="", created="", absence="It is gone.")
-    monkeypatch.setattr(api, "measured", lambda *_, **__: absent)
+    monkeypatch.setattr(api, "measure", lambda *_, **__: absent)
     with pytest.raises(MeasurementError, match="no times"):
         api.compare(A, B, device="pixel8")

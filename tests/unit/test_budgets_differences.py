@@ -5,10 +5,10 @@ import json
 import msgspec
 import pytest
 
+from edgese.budgets.diff_inputs import read_diff_input
 from edgese.budgets.differences import Side, differences
 from edgese.budgets.noise import calibrated, read_noise
 from edgese.budgets.regression import slowdown_seen, spread
-from edgese.budgets.sides import side_of
 from edgese.errors import ConfigError, InputError, MeasurementError, StoreError
 from edgese.models.registry import find_model
 from edgese.records.artifact import OutsideOperator
@@ -78,14 +78,14 @@ def test_a_profile_brings_its_artifacts_manifest_while_that_stands(
     artifact.write_bytes(b"model")
     described(artifact, target="tflite")
     write_record(result_of(sha256=sha256_of(artifact), size_bytes=5), tmp_path / "p.json")
-    assert side_of(tmp_path / "p.json").manifest is not None
-    assert side_of(artifact).profile is None
+    assert read_diff_input(tmp_path / "p.json").manifest is not None
+    assert read_diff_input(artifact).profile is None
 
 
 def test_a_result_of_several_artifacts_is_no_side(tmp_path, profile_of, result_of):
     write_record(result_of(profile_of("a"), profile_of("b")), tmp_path / "p.json")
     with pytest.raises(ConfigError, match="2 profiles"):
-        side_of(tmp_path / "p.json")
+        read_diff_input(tmp_path / "p.json")
 
 
 def test_a_seal_outlives_the_way_to_a_file_and_back(tmp_path, result_of):

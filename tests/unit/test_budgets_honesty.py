@@ -22,7 +22,7 @@ from edgese.budgets.evidence import (
 )
 from edgese.budgets.gating import Case, decided
 from edgese.budgets.judging import Cell, judged_together
-from edgese.budgets.observing import Against, cell_of
+from edgese.budgets.metrics import Against, cell_of
 from edgese.budgets.repeats import with_repeats
 from edgese.records.budget import RELATIVE, Budget, BudgetTable
 from edgese.records.gating import GateCell, GateResult

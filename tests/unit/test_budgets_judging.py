@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from edgese.budgets.evidence import Exact, Paired, Proportion, Times, Unknown, over_launches
 from edgese.budgets.judging import Cell, judged_together, verdict_of
-from edgese.budgets.reading import read_budget
+from edgese.budgets.load_budget import load_budget
 from edgese.errors import ConfigError, InputError
 from edgese.measure.statistics import student_p, student_quantile
 from edgese.records.budget import BudgetTable, Limit
@@ -41,7 +41,7 @@ def test_a_budget_that_says_something_else_is_refused_with_the_key(tmp_path, tex
     file = tmp_path / "budget.toml"
     file.write_text(text)
     with pytest.raises(InputError, match=told):
-        read_budget(file)
+        load_budget(file)
 
 
 @pytest.mark.parametrize("key", ["device", "target"])
@@ -49,7 +49,7 @@ def test_a_limit_for_a_name_that_is_not_known_is_refused(tmp_path, key):
     file = tmp_path / "budget.toml"
     file.write_text(f"[budget]\n{key} = 'pixle'\nmacs = 3")
     with pytest.raises(ConfigError, match="pixle"):
-        read_budget(file)
+        load_budget(file)
 
 
 def test_limits_hold_for_the_device_and_the_target_that_they_name(tmp_path):
@@ -59,7 +59,7 @@ def test_limits_hold_for_the_device_and_the_target_that_they_name(tmp_path):
         "[[budget]]\ndevice = 'pixel8'\ntarget = 'tflite'\nlatency_p50_ms = 8\n"
         "sources = ['measured', 'predicted']\n"
     )
-    found = read_budget(file)
+    found = load_budget(file)
     assert [one.bound for one in found.limits_for("host", "tflite")] == [5.5e6]
     assert [one.name for one in found.limits_for("pixel8", "tflite")] == [
         "size_mb",
@@ -81,7 +81,7 @@ def test_a_table_may_stand_in_the_projects_file(tmp_path, monkeypatch):
     project.root.cache_clear()
     project.file.cache_clear()
     try:
-        assert read_budget(None).tables == (BudgetTable(macs=4e8),)
+        assert load_budget(None).tables == (BudgetTable(macs=4e8),)
     finally:
         project.root.cache_clear()
         project.file.cache_clear()

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from edgese import catalog, project
+from edgese.budgets.load_budget import budget_place, load_budget
 from edgese.budgets.noise import place
-from edgese.budgets.reading import budget_place, read_budget
 from edgese.errors import ConfigError, InputError
 
 
@@ -90,7 +90,7 @@ def foreign(monkeypatch):
 def test_a_file_of_another_user_is_refused_by_whatever_would_take_it(folder, foreign):
     (folder / "edgese.toml").write_text(BUDGET)
     foreign(folder / "edgese.toml")
-    for use in (project.root, project.defaults, lambda: read_budget(None), catalog.recipe_names):
+    for use in (project.root, project.defaults, lambda: load_budget(None), catalog.recipe_names):
         with pytest.raises(ConfigError, match="belongs to user") as told:
             use()
         assert str(folder / "edgese.toml") in told.value.message
@@ -122,7 +122,7 @@ def test_the_hint_is_a_way_out(folder, foreign, monkeypatch):
         forget()
         assert project.root() == folder
         assert budget_place(None) == str(folder / "edgese.toml")
-        assert read_budget(None).tables[0].latency_p50_ms == 12
+        assert load_budget(None).tables[0].latency_p50_ms == 12
     monkeypatch.setenv("EDGESE_PROJECT", str(folder / "work"))
     forget()
     with pytest.raises(ConfigError, match=r"no edgese\.toml"):

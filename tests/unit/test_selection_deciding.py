@@ -9,10 +9,10 @@ from edgese.records.budget import Limit
 from edgese.records.candidate import Candidate
 from edgese.records.measurement import Caution
 from edgese.records.verdict import Observation
-from edgese.selection.agenda import WORKS, Open, steps, with_expectations
 from edgese.selection.deciding import Aim, Known, decide, key, merit
 from edgese.selection.expectation import FACTOR, LEAST_POWER, MOST_POWER, Anchor, expected
 from edgese.selection.limits import held
+from edgese.selection.scheduler import WORKS, Open, steps, with_expectations
 
 MEASURED = ("measured",)
 

@@ -13,7 +13,7 @@ from edgese.errors import ConfigError, EdgeseError, MissingDependency
 from edgese.protocols import Progress
 from edgese.records.decision import Finding
 from edgese.scratch import outside
-from edgese.selection.agenda import Step
+from edgese.selection.scheduler import Step
 from edgese.selection.work import Order, made, perform
 from edgese.workers import in_order
 
@@ -27,7 +27,7 @@ RESOURCE: Final = "edgese_device"
 Wanted = Callable[[Step], bool]
 
 
-class Crew(Protocol):
+class Executors(Protocol):
     """Does several pieces of work."""
 
     @property
@@ -62,7 +62,7 @@ class Alone:
         artifacts: "dict[Candidate, str]",
         wanted: Wanted,
     ) -> Iterator[Finding]:
-        """See `Crew.perform`."""
+        """See `Executors.perform`."""
         converting = [
             step
             for step in steps
@@ -149,7 +149,7 @@ class Cluster:
         artifacts: "dict[Candidate, str]",
         wanted: Wanted,
     ) -> Iterator[Finding]:
-        """See `Crew.perform`; what was begun is finished, wanted or not."""
+        """See `Executors.perform`; what was begun is finished, wanted or not."""
         del wanted
         # Workers start elsewhere, so that a relative path would be another one.
         order = msgspec.structs.replace(order, folder=str(Path(order.folder).absolute()))

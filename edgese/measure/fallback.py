@@ -24,7 +24,7 @@ from edgese.records.profile import ProfileResult
 from edgese.version import __version__
 
 
-def stand_ins(
+def find_fallbacks(
     artifacts: Sequence[Path],
     facts: DeviceFacts,
     absence: EdgeseError,

@@ -8,7 +8,7 @@ from edgese.errors import ConfigError, InputError
 from edgese.records.budget import Budget
 
 
-def read_budget(path: Path | None) -> Budget:
+def load_budget(path: Path | None) -> Budget:
     """The budget of a file, or where none is named that of the project.
 
     Raises:

@@ -9,7 +9,7 @@ from edgese.errors import ConfigError, EdgeseError
 from edgese.store import read_manifest
 
 
-def side_of(path: Path) -> Side:
+def read_diff_input(path: Path) -> Side:
     """An artifact, or the one profile in a result with its artifact where that still stands.
 
     Raises:

@@ -7,7 +7,6 @@ import msgspec
 
 from edgese.devices.adb import AdbDevice
 from edgese.devices.ssh import SshDevice
-from edgese.measure.hearing import stages
 from edgese.measure.job import (
     RUNNER,
     Subject,
@@ -17,6 +16,7 @@ from edgese.measure.job import (
 )
 from edgese.measure.plan import checked, threads_of
 from edgese.measure.profiles import profiles_of
+from edgese.measure.progress_stream import stages
 from edgese.protocols import Device, Progress
 from edgese.records.measurement import (
     MeasurePlan,
@@ -25,7 +25,7 @@ from edgese.records.phone import PhoneState
 from edgese.records.profile import ProfileResult
 
 
-def measured(
+def run_job(
     artifacts: Sequence[Path | Subject],
     place: Device,
     *,

@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 
 from edgese.measure.job import RUNNER, subjects_of
-from edgese.measure.measured import measured
 from edgese.measure.plan import checked, threads_of
+from edgese.measure.run_job import run_job
 from edgese.measure.sweep import extended, missing, resumed, started
 from edgese.protocols import Device, Progress
 from edgese.records.measurement import MeasurePlan
@@ -15,7 +15,7 @@ from edgese.records.profile import ProfileResult
 from edgese.store import write_record
 
 
-def swept(
+def run_groups(
     artifacts: Sequence[Path],
     place: Device,
     plan: MeasurePlan,
@@ -40,7 +40,7 @@ def swept(
         Others as `edgese.measure.api.profile`.
     """
     if len(artifacts) <= size and not resume:
-        return measured(artifacts, place, plan=plan, name=name, progress=progress)
+        return run_job(artifacts, place, plan=plan, name=name, progress=progress)
     subjects = subjects_of(artifacts)
     # Of all groups, before the first has taken its minutes.
     for target in sorted({subject.manifest.target for subject in subjects}):
@@ -54,7 +54,7 @@ def swept(
     every = len(result.sweep.groups) if result.sweep else 0
     left = missing(result)
     for number, group in enumerate(left, every - len(left)):
-        found = measured(
+        found = run_job(
             [subjects[position] for position in group],
             place,
             plan=plan,
