@@ -26,6 +26,7 @@ class Candidate(NamedTuple):
         label: path of the artifact as it was given; "" of a prediction.
         sha256: of the artifact; "" of a prediction that was made of a network alone.
         trained: None of a prediction.
+        collapse: of an artifact's quantization, as it was measured with; "" of a prediction.
         absence: why nothing was measured; "" where it was.
         plan: that ``profile`` was measured with.
         measured: when, UTC, ISO 8601.
@@ -46,6 +47,7 @@ class Candidate(NamedTuple):
     trained: bool | None
     recipe: str
     model: str
+    collapse: str = ""
     label: str = ""
     delegate_name: str = ""
     absence: str = ""
@@ -135,6 +137,8 @@ def _bare(
         resolution=one.resolution,
         sha256=one.sha256,
         trained=one.trained,
+        # A compiler's estimate is made of the artifact's file alone.
+        collapse="" if isinstance(one, Estimate) else one.collapse,
         recipe=one.recipe,
         model=one.model,
         absence=result.absence,

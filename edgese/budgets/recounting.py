@@ -48,13 +48,14 @@ def _recounted(
     candidate: Candidate, inputs: Inputs, budget: Budget, untrusted: list[Untrusted]
 ) -> Iterator[Candidate]:
     path = _artifact(candidate, inputs)
-    if path is None:
-        yield candidate._replace(uncounted=_ABSENT)
-        return
     try:
+        _check_sound(candidate.label, candidate.collapse)
+        if path is None:
+            yield candidate._replace(uncounted=_ABSENT)
+            return
         manifest = read_manifest(path) if manifest_path(path).is_file() else None
         if manifest is not None:
-            _check_sound(path, manifest)
+            _check_sound(str(path), manifest.collapse)
             _check_described(candidate, path, manifest)
         found = candidate._replace(
             size_bytes=size_of(path),
@@ -70,18 +71,21 @@ def _recounted(
         else:
             yield found
     except (Collapsed, InputError, StoreError) as error:
-        untrusted.append(untrusted_of(path, error))
+        untrusted.append(untrusted_of(path or Path(candidate.origin), error))
 
 
-def _check_sound(path: Path, manifest: Manifest) -> None:
+def _check_sound(label: str, collapse: str) -> None:
     """Refuse an artifact whose quantization collapsed, whatever its limits are.
 
+    Args:
+        collapse: what its manifest or its profile says of that.
+
     Raises:
-        Collapsed: its manifest says so.
+        Collapsed: it did.
     """
-    if manifest.quantization is not None and manifest.quantization.collapse:
+    if collapse:
         raise Collapsed(
-            f"{path} collapsed in its quantization: {manifest.quantization.collapse}.",
+            f"{label} collapsed in its quantization: {collapse}.",
             hint="`edgese quantize MODEL --analyze` reports which layers are at fault.",
         )
 

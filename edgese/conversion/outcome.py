@@ -69,7 +69,7 @@ def made(
     peak_memory_mb: float = 0.0,
 ) -> ConversionOutcome:
     """An artifact that now stands in the user's folder."""
-    collapse = manifest.quantization.collapse if manifest.quantization else ""
+    collapse = manifest.collapse
     return ConversionOutcome(
         target=plan.facts.name,
         recipe=plan.recipe.name,

@@ -267,6 +267,7 @@ def _emulation(
         resolution=(pixels.height, pixels.width),
         batch=batch,
         trained=manifest.weights.trained,
+        collapse=manifest.collapse,
         device=place.cpu.name,
         cpu=place.cpu.core,
         features=place.features,

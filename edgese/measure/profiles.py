@@ -132,4 +132,5 @@ def _profile(
         launches=launches,
         macs=counts.macs if counts else None,
         parameters=counts.parameters if counts else None,
+        collapse=manifest.collapse,
     )

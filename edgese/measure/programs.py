@@ -95,6 +95,7 @@ def _program_profile(
         model=manifest.model.name,
         resolution=(pixels.height, pixels.width),
         trained=manifest.weights.trained,
+        collapse=manifest.collapse,
         device=device,
         threads=threads,
         program=program,

@@ -279,6 +279,11 @@ class Manifest(Record, frozen=True):
     seal: str = ""
     schema: int = MANIFEST_SCHEMA
 
+    @property
+    def collapse(self) -> str:
+        """Why the artifact must not be shipped; "" where its quantization held."""
+        return self.quantization.collapse if self.quantization else ""
+
 
 class ProgramManifest(Record, frozen=True):
     """Stands beside a stored quantized program and says what it is.

@@ -91,6 +91,7 @@ class Emulation(Record, frozen=True):
         kernels: the functions with the most instructions.
         versions: of the runtime's packages in the emulator, which may be others than here.
         macs: of the network at this resolution; None where no spec describes it.
+        collapse: why the artifact must not be shipped, as its manifest says; "" where it may.
         cautions: what a reader should know.
     """
 
@@ -118,5 +119,6 @@ class Emulation(Record, frozen=True):
     versions: dict[str, str]
     cautions: tuple[EmulationCaution, ...]
     macs: Count | None = None
+    collapse: str = ""
     source: Source = "emulated"
     schema: int = EMULATION_SCHEMA

@@ -206,6 +206,7 @@ class Profile(Record, frozen=True):
         label: the artifact's path as it was given; a repeated one is followed by " (2)".
         resolution: height and width of the input.
         trained: False for random weights, which is good enough for latency.
+        collapse: why the artifact must not be shipped, as its manifest says; "" where it may.
         macs, parameters: of the network at this resolution; None where no spec describes it.
         load_ms, first_run_ms, memory_before_load_mb: medians over the launches.
         throughput_per_s: pictures per second of the counted inferences, one after the other.
@@ -239,6 +240,7 @@ class Profile(Record, frozen=True):
     launches: Annotated[tuple[Launch, ...], msgspec.Meta(min_length=1)]
     macs: Count | None = None
     parameters: Count | None = None
+    collapse: str = ""
 
 
 class Ratio(Record, frozen=True):

@@ -28,6 +28,7 @@ class ProgramProfile(Record, frozen=True):
     Attributes:
         label: the artifact's path as it was given.
         program, program_sha256: the file that was run.
+        collapse: why the artifact must not be shipped, as its manifest says; "" where it may.
     """
 
     label: str
@@ -42,6 +43,7 @@ class ProgramProfile(Record, frozen=True):
     program: str
     program_sha256: str
     run: BinaryRun
+    collapse: str = ""
     source: Literal["measured"] = "measured"
 
 

@@ -308,6 +308,23 @@ def test_an_artifact_that_collapsed_never_passes(case):
         place.write_text(truth)
 
 
+def test_an_artifact_that_collapsed_and_is_gone_never_passes(
+    case, tmp_path, monkeypatch, profile_of
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "budget.toml").write_text("[budget]\nlatency_p50_ms = 1000\nmacs = 1e9\n")
+    plan = msgspec.json.decode((case / "profile.json").read_bytes(), type=ProfileResult).plan
+    for collapse in ("", "it answers 1 class"):
+        profile = profile_of("gone.onnx", sha256="b" * 64, collapse=collapse)
+        result = ProfileResult(
+            device="host", plan=plan, profiles=(profile,), edgese="0.1.0", created=""
+        )
+        write_record(sealed(result), tmp_path / "profile.json")
+        judged = gate([tmp_path / "profile.json"], budget=tmp_path / "budget.toml")
+        assert judged.exit_code == 6
+        assert [collapse in one.message for one in judged.untrusted] == [True] * bool(collapse)
+
+
 def test_counts_of_an_absent_artifact_are_unclear(case, tmp_path, monkeypatch, profile_of):
     monkeypatch.chdir(tmp_path)
     budget = tmp_path / "budget.toml"
