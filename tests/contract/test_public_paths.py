@@ -113,7 +113,7 @@ CASES = {
     ("train", "model"): ("gone.toml", lambda p, _: edgese.train(p, weights="none")),
     ("train", "data"): (
         "gone",
-        lambda p, s: edgese.train(s.spec, p, weights="none", out="run", classes=10),
+        lambda p, s: edgese.train(s.spec, p, weights="tiny.safetensors", out="run", classes=10),
     ),
     ("train", "weights"): (
         "gone.pth",
@@ -125,17 +125,19 @@ CASES = {
     ),
     ("train", "val"): (
         "gone",
-        lambda p, s: edgese.train(s.spec, weights="none", out="run", classes=10, val=p),
+        lambda p, s: edgese.train(s.spec, weights="tiny.safetensors", out="run", classes=10, val=p),
     ),
     ("train", "teacher"): (
         "gone.pth",
-        lambda p, s: edgese.train(s.spec, weights="none", out="run", classes=10, teacher=p),
+        lambda p, s: edgese.train(
+            s.spec, weights="tiny.safetensors", out="run", classes=10, teacher=p
+        ),
     ),
     ("train", "teacher_model"): (
         "gone.toml",
         lambda p, s: edgese.train(
             s.spec,
-            weights="none",
+            weights="tiny.safetensors",
             out="run",
             classes=10,
             teacher="tiny.safetensors",
