@@ -150,9 +150,16 @@ def layout(module: fx.GraphModule, keep_float: Sequence[str] = ()) -> Layout:
 
 def _kept_in_float(node: fx.Node) -> str:
     """Return the end of a hint: the line of a recipe that keeps an operator in float."""
-    whose = f"all that {place(node)} does" if place(node) else "what the network's own forward does"
-    pattern = re.sub(r"([*?[])", r"[\1]", place(node))
-    return f'keep {whose} in float: keep_float = ["{pattern}"] in the recipe.'
+    if ROLES.get(node.target) is Role.CLAMP and _clamped(node).op == "call_function":
+        # It goes with what it clamps.
+        node = _clamped(node)
+    where = place(node)
+    whose = f"all that {where} does" if where else "what the network's own forward does"
+    pattern = re.sub(r"([*?[])", r"[\1]", where)
+    return (
+        f'keep {whose} in float: keep_float = ["{pattern}"] in the recipe. Core ML takes that; '
+        "other runtimes refuse what they cannot compute between integers."
+    )
 
 
 def _other_form(node: fx.Node) -> str:

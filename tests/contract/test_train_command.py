@@ -191,6 +191,16 @@ def test_class_folders_give_a_new_model_its_classes_and_their_names(folders, cap
     assert trained.classifier == "new"
 
 
+def test_a_note_tells_the_new_classes_and_that_a_step_is_more_than_an_epoch(folders, capsys):
+    options = ("--data", folders, "--classes", 3, "--batch", 64)
+    run(command(*options, epochs="12"))
+    said = capsys.readouterr()
+    notes = " ".join((said.out + said.err).split())
+    assert "The model's classes are the folders' names, in sorted order." in notes
+    assert "are no classes of the model" not in notes
+    assert "12 epochs of 22 images are 5 steps of 64; each step counts as one epoch here." in notes
+
+
 @pytest.mark.usefixtures("folders")
 def test_a_csv_file_gives_training_and_validation_splits(capsys):
     splits = ("--split", "train", "--val-split", "test")
