@@ -6,7 +6,7 @@ Implementers are modules (PEP 544), listed in literal tables: `edgese.targets.TA
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from edgese.records.artifact import (
     Interface,
@@ -118,6 +118,7 @@ class Target(Protocol):
         """
 
 
+@runtime_checkable
 class Device(Protocol):
     """Something that can run an artifact; a module in `edgese.devices`, or an object like one.
 

@@ -22,7 +22,7 @@ from edgese.budgets.noise import place, read_noise
 from edgese.budgets.recounting import recounted
 from edgese.budgets.regression import beside
 from edgese.errors import ConfigError, EdgeseError, MeasurementError, StoreError
-from edgese.paths import Paths, as_path, as_paths
+from edgese.paths import Paths, as_optional_path, as_path, as_paths
 from edgese.records.baseline import Baseline, NoiseFile
 from edgese.records.evaluation import Agreement
 from edgese.records.gating import Comparison, GateResult, Untrusted
@@ -62,8 +62,10 @@ def gate(
         InputError: the budget cannot be read. Of anything else that cannot be trusted the result
             tells. A limit that is missed or unclear is an answer, too: see its ``exit_code``.
     """
-    inputs = as_paths(inputs)
-    budget, baseline, noise = as_path(budget), as_path(baseline), as_path(noise)
+    inputs = as_paths(inputs, "inputs")
+    budget = as_optional_path(budget, "budget")
+    baseline = as_optional_path(baseline, "baseline")
+    noise = as_optional_path(noise, "noise")
     limits = load_budget(budget)
     if not inputs:
         raise ConfigError("Nothing was named to judge.", hint="Name artifacts or results.")
@@ -131,8 +133,8 @@ def update_baseline(
         InputError, StoreError: an input or the baseline that is there cannot be trusted.
         Others as `edgese.measure.api.profile`.
     """
-    path = Path(path)
-    found = read_inputs(as_paths(inputs), strict=True)
+    path = as_path(path, "path")
+    found = read_inputs(as_paths(inputs, "inputs"), strict=True)
     if found.evaluations or found.inspections:
         raise ConfigError(
             "A baseline is made of what was measured.", hint="Name artifacts or profiles alone."
@@ -179,8 +181,9 @@ def compare(
         raise ConfigError(
             f"A margin of {margin:g} was given.", hint="Give a share such as 0.02 for 2 %."
         )
-    first, second = Path(first), Path(second)
-    agreement = _agreement(first, second, Path(data)) if data is not None else None
+    first, second = as_path(first, "first"), as_path(second, "second")
+    pictures = as_optional_path(data, "data")
+    agreement = _agreement(first, second, pictures) if pictures is not None else None
     result = measure([first, second], device, how)
     if result.failures:
         failure = result.failures[0]

@@ -222,8 +222,15 @@ def show_training(result: "TrainingResult") -> None:
     ui.note(f"Beside the weights: {others}, result.json.")
     if result.classifier == "new" and result.start.trained:
         ui.note(f"The classifier is new: the weights' own has not {result.model.classes} classes.")
-    if result.train.labelled_by == "order":
+    if result.train.labelled_by == "order" and result.classifier == "new":
+        ui.note("The model's classes are the folders' names, in sorted order.")
+    elif result.train.labelled_by == "order":
         ui.note("The folders' names are no classes of the model; they were taken in sorted order.")
+    if log.recipe.epochs is not None and log.recipe.batch > result.train.pictures:
+        ui.note(
+            f"{log.recipe.epochs:g} epochs of {result.train.pictures} images are {log.steps} steps "
+            f"of {log.recipe.batch}; each step counts as one epoch here."
+        )
     if result.collapse:
         ui.note(f"COLLAPSED: {result.collapse}.")
         ui.note("  Do not use these weights. Look whether the classes are right, then give another")

@@ -7,7 +7,7 @@ others.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,10 +27,10 @@ from edgese.errors import ConfigError, InputError, MissingDependency, OutputErro
 from edgese.models.keys import artifact_key, program_key, stored_program_key
 from edgese.models.subject import Subject, find_subject, from_program
 from edgese.parallel import own_settings
-from edgese.paths import as_path
+from edgese.paths import as_optional_path, as_path, check_type
 from edgese.program.stored import StoredProgram, find_stored
 from edgese.quantization.integer import Integer
-from edgese.records.artifact import ConversionOutcome, Manifest, TargetOptions
+from edgese.records.artifact import ConversionOutcome, Manifest, Recipe, TargetOptions
 from edgese.records.model import ModelSpec, Preprocessing
 from edgese.records.target import TargetPlan
 from edgese.targets import target_module
@@ -50,7 +50,7 @@ def convert(
     targets: str | Sequence[str],
     *,
     weights: str | Path | None = None,
-    recipe: str | None = None,
+    recipe: str | Recipe | None = None,
     resolution: int | tuple[int, int] | None = None,
     classes: int | None = None,
     features: bool = False,
@@ -82,7 +82,7 @@ def convert(
             exported in eval mode as it is, and never cached.
         targets: names of targets, or "all".
         weights: a file, "imagenet" or "none"; not for a module.
-        recipe: None for each target's default.
+        recipe: its name, or a recipe; None for each target's default.
         resolution: side, or height and width, in pixels; None for the model's own.
         classes: outputs of the classifier; None for the model's own.
         features: leaves the classifier out.
@@ -113,6 +113,11 @@ def convert(
         Others as the targets' rows tell by their exit codes, with ``strict``; the lowest decides.
         KeyboardInterrupt: workers and temporary files are gone by then.
     """
+    if not isinstance(targets, str):
+        check_type("targets", targets, str, list, tuple)
+    if recipe is not None:
+        check_type("recipe", recipe, str, Recipe)
+    folder = as_path(out, "out")
     asked = expanded([targets] if isinstance(targets, str) else targets, catalog.target_names())
     if workers is not None and workers < 1:
         raise ConfigError(f"{workers} workers were asked for.", hint="Give 1 or more.")
@@ -154,8 +159,8 @@ def convert(
     plans = planned(
         found.name,
         facts,
-        recipe=(lambda _: stored.manifest.recipe) if stored is not None else catalog.recipe,
-        recipe_name=recipe,
+        recipe=_finder(stored, recipe),
+        recipe_name=recipe.name if isinstance(recipe, Recipe) else recipe,
         options=options,
         known=[catalog.target_facts(target) for target in catalog.target_names()],
     )
@@ -166,8 +171,8 @@ def convert(
         plans,
         integer=None if stored is not None else _integer(plans, data, split),
         batch=options.batch,
-        pictures=as_path(pictures or None),
-        out=Path(out),
+        pictures=as_optional_path(pictures or None, "pictures"),
+        out=folder,
         workers=workers,
         use_cache=use_cache,
         report=progress or _silent,
@@ -180,11 +185,18 @@ def convert(
     return found_rows
 
 
+def _finder(stored: StoredProgram | None, recipe: str | Recipe | None) -> Callable[[str], Recipe]:
+    """What finds the recipe that is asked for by its name."""
+    if stored is not None:
+        return lambda _: stored.manifest.recipe
+    return (lambda _: recipe) if isinstance(recipe, Recipe) else catalog.recipe
+
+
 def _check_stored_arguments(
     stored: StoredProgram,
     options: TargetOptions,
     *,
-    recipe: str | None,
+    recipe: str | Recipe | None,
     asked: dict[str, object],
 ) -> None:
     """A stored program is what it is; only how it is lowered can still be chosen."""
@@ -194,11 +206,12 @@ def _check_stored_arguments(
             f"{foreign[0].capitalize()} was named beside the stored program {stored.path}.",
             hint="It was decided when the program was quantized; leave it out.",
         )
-    if recipe not in (None, manifest.recipe.name):
+    if recipe not in (None, manifest.recipe, manifest.recipe.name):
+        name = recipe.name if isinstance(recipe, Recipe) else recipe
+        other = f"not with {name!r}" if name != manifest.recipe.name else "with other settings"
         raise ConfigError(
-            f"{stored.path} was quantized with the recipe {manifest.recipe.name!r}, not with "
-            f"{recipe!r}.",
-            hint=f"`edgese quantize MODEL --recipe {recipe}` makes one that was.",
+            f"{stored.path} was quantized with the recipe {manifest.recipe.name!r}, {other}.",
+            hint=f"`edgese quantize MODEL --recipe {name}` makes one that was.",
         )
     if options.batch not in (1, manifest.batch):
         raise ConfigError(

@@ -25,6 +25,7 @@ from edgese.evaluation.subjects import Subject, find_subject
 from edgese.machine import cores
 from edgese.models.registry import architecture
 from edgese.parallel import own_settings
+from edgese.paths import as_path
 from edgese.protocols import Predictor, Progress
 from edgese.records.artifact import ModelCard
 from edgese.records.evaluation import Evaluation, EvaluationData, Prediction, Score, Unreadable
@@ -85,7 +86,7 @@ def evaluate(
         else find_subject(subject, weights, classes=classes, resolution=resolution)
     )
     names = ClassNames(classes=found.card.classes, labels=found.card.labels)
-    listed = labelled(Path(data), names, split)
+    listed = labelled(as_path(data, "data"), names, split)
     if limit is not None:
         listed = limited(listed, limit)
     threads = threads or cores()

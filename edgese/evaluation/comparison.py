@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from edgese.errors import InputError
 from edgese.evaluation.pairing import asked_of
+from edgese.paths import check_type
 from edgese.records.evaluation import Agreement, Evaluation
 from edgese.statistics import mcnemar
 
@@ -29,6 +30,8 @@ def agreement(
     Raises:
         InputError: they are of different pictures or labels, or share no readable one.
     """
+    check_type("first", first, Evaluation)
+    check_type("second", second, Evaluation)
     others = {prediction.file: prediction for prediction in second.predictions}
     pairs = [(p, others[p.file]) for p in first.predictions if p.file in others]
     changed = [a.file for a, b in pairs if a.sha256 != b.sha256]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from edgese.catalog import target_facts, target_of
 from edgese.data.labels import labels_of
 from edgese.errors import ConfigError, stage
+from edgese.paths import check_type
 from edgese.protocols import Predictor
 from edgese.records.artifact import ModelCard, WeightsInfo
 from edgese.records.model import ModelSpec
@@ -83,6 +84,7 @@ def find_subject(
         InputError: the artifact, its manifest or the weights are missing or unreadable.
         StoreError: the artifact is not the one that its manifest describes.
     """
+    check_type("subject", subject, str, Path)
     sides = (resolution, resolution) if isinstance(resolution, int) else resolution
     if not is_artifact(subject):
         return _model(subject, str(weights) if weights else None, classes, sides)

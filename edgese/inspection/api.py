@@ -10,6 +10,7 @@ from edgese.errors import ConfigError, EdgeseError
 from edgese.inspection import computeplan, ethosu, gpu, partitioners, qnn, reports, usability
 from edgese.inspection.graphs import onnx_nodes, tflite_nodes
 from edgese.inspection.pieces import Node
+from edgese.paths import as_path
 from edgese.protocols import Progress
 from edgese.records.artifact import Manifest, OperatorReport
 from edgese.records.inspection import DelegateReport, Inspection, NotAsked
@@ -66,7 +67,7 @@ def inspect(
         MissingDependency: the runtime, or what the named delegate needs, is not installed.
         DeviceError: the named delegate failed.
     """
-    path = Path(artifact)
+    path = as_path(artifact, "artifact")
     tell = progress or (lambda _stage, _fraction: None)
     tell("read the artifact", 0.0)
     manifest = read_manifest(path)

@@ -18,7 +18,7 @@ from edgese.measure.operators import operator_times
 from edgese.measure.programs import by_program
 from edgese.measure.run_groups import run_groups
 from edgese.measure.sustained import check_length, sustained
-from edgese.paths import Paths, as_path, as_paths
+from edgese.paths import Paths, as_optional_path, as_paths, check_type
 from edgese.protocols import Device, Progress
 from edgese.records.device import DeviceFacts
 from edgese.records.measurement import GROUP, MeasurePlan
@@ -99,15 +99,16 @@ def profile(
         DeviceError: the device cannot execute one of the targets, broke down, or could measure
             none of the artifacts; with ``strict``, not all of them.
     """
+    result_file = as_optional_path(out, "out")
     found = _profiled(
-        as_paths(artifacts),
+        as_paths(artifacts, "artifacts"),
         device,
         reach=reach,
         require_device=require_device,
-        runner=as_path(runner),
+        runner=as_optional_path(runner, "runner"),
         delegate=delegate,
         group=group,
-        more=_More(operators=operators, sustained_s=sustained_s, resume=resume, out=as_path(out)),
+        more=_More(operators=operators, sustained_s=sustained_s, resume=resume, out=result_file),
         plan=MeasurePlan(
             threads=threads or 0,
             launches=launches,
@@ -121,8 +122,8 @@ def profile(
         threads=threads,
         progress=progress,
     )
-    if out is not None:
-        write_record(found, Path(out))
+    if result_file is not None:
+        write_record(found, result_file)
     return sound(found) if strict else found
 
 
@@ -163,6 +164,7 @@ def _profiled(
 ) -> ProfileResult:
     """What there is to tell of the artifacts on the device, sealed."""
     _check(artifacts, threads, runner, delegate, more)
+    check_type("device", device, str, Device)
     if not isinstance(device, str):
         place, name = device, ""
     else:

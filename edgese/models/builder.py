@@ -8,12 +8,14 @@ from torch import Tensor, nn
 from edgese.models import blocks
 from edgese.models.blocks import BlockShape, ConvShape, GateShape
 from edgese.models.layers import ACTIVATIONS, ConvNorm, SqueezeExcitation, StochasticDepth
+from edgese.paths import check_type
 from edgese.program.export import STATELESS
 from edgese.records.model import ModelSpec, Stem
 
 
 def build(spec: ModelSpec) -> "Network":
     """The network that ``spec`` describes, freshly initialised, in training mode."""
+    check_type("spec", spec, ModelSpec)
     return Network(spec)
 
 

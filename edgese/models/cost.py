@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from edgese.models.operators import Operator, live_bytes, operators
+from edgese.paths import check_type
 from edgese.records.cost import GateShare, ModelCost, StageCost
 from edgese.records.model import ModelSpec
 
@@ -16,6 +17,7 @@ def cost(spec: ModelSpec, height: int | None = None, width: int | None = None) -
     Raises:
         ConfigError: a resolution that the network cannot run at.
     """
+    check_type("spec", spec, ModelSpec)
     height = spec.preprocessing.height if height is None else height
     width = spec.preprocessing.width if width is None else width
     steps = operators(spec, height, width)

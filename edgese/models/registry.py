@@ -15,6 +15,7 @@ from edgese import catalog
 from edgese.bounds import TOML_BYTES, content
 from edgese.errors import ConfigError
 from edgese.models import efficientnet, senet
+from edgese.paths import check_type
 from edgese.records.model import Head, ModelSpec, Normalization, Preprocessing
 
 _PHI: Final = re.compile(r"efficientnet_phi(-?\d+(?:\.\d+)?)")
@@ -37,6 +38,7 @@ def find_model(subject: str | Path) -> ModelSpec:
         ConfigError: no such name (the nearest ones are told), or a scale that cannot be.
         InputError: a spec file that is missing or not a spec.
     """
+    check_type("A model", subject, str, Path)
     subject = str(subject)
     if subject in models():
         return models()[subject]

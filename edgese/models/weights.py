@@ -15,6 +15,7 @@ from edgese.models.checkpoint import file_format, read_tensors, safetensors_meta
 from edgese.models.fitting import fitted
 from edgese.models.registry import architecture, customized, published
 from edgese.parallel import one_thread
+from edgese.paths import as_path, check_type
 from edgese.records.artifact import WeightsInfo
 from edgese.records.base import Record
 from edgese.records.model import ModelSpec, Preprocessing
@@ -72,6 +73,8 @@ def resolve_weights(
         MissingDependency: the package that brings the weights is not installed.
         ConfigError: no package has ImageNet weights for this model.
     """
+    check_type("spec", spec, ModelSpec)
+    check_type("weights", source, str, Path)
     source = str(source)
     if source == UNTRAINED:
         return ResolvedWeights(source=source, path="", sha256="", trained=False, spec=spec)
@@ -101,6 +104,8 @@ def load_network(spec: ModelSpec, resolved: ResolvedWeights) -> tuple["Network",
     Raises:
         InputError: the file does not hold this network's weights, or holds NaN or infinity.
     """
+    check_type("spec", spec, ModelSpec)
+    check_type("resolved", resolved, ResolvedWeights)
     import torch
 
     from edgese.models.builder import build
@@ -130,7 +135,7 @@ def save_weights(network: "Network", path: str | Path) -> None:
     """
     from safetensors.torch import save
 
-    path = Path(path)
+    path = as_path(path, "path")
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     metadata = {
         _SPEC_KEY: json.dumps(network.spec.to_dict()),

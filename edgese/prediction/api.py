@@ -3,19 +3,18 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from edgese import catalog
 from edgese.errors import ConfigError, MeasurementError, MissingDependency
+from edgese.paths import check_type
 from edgese.prediction import cases, networks, npu
 from edgese.prediction.cases import Asked, Found
 from edgese.prediction.networks import Layer
+from edgese.records.device import DeviceFacts
 from edgese.records.interval import Interval
+from edgese.records.model import ModelSpec
 from edgese.records.prediction import Anchor, Prediction
-
-if TYPE_CHECKING:
-    from edgese.records.device import DeviceFacts
-    from edgese.records.model import ModelSpec
 
 # A prediction can be of a runtime that edgese does not convert to.
 TARGETS: Final = ("ncnn", "tflite", "executorch", "onnxruntime")
@@ -33,8 +32,8 @@ _PRECISIONS: Final = ("fp32", "fp16", "int8")
 
 
 def predict(
-    model: "str | Path | ModelSpec",
-    device: "str | DeviceFacts",
+    model: str | Path | ModelSpec,
+    device: str | DeviceFacts,
     *,
     target: str = "tflite",
     delegate: str = "cpu",
@@ -61,6 +60,8 @@ def predict(
         MissingDependency: the extra ``predict`` is not installed.
     """
     _require()
+    check_type("model", model, str, Path, ModelSpec)
+    check_type("device", device, str, DeviceFacts)
     facts = catalog.device_facts(device) if isinstance(device, str) else device
     name, size, layers = _network(str(model) if isinstance(model, Path) else model, resolution)
     unit = _unit(target, delegate)
@@ -107,7 +108,7 @@ def _require() -> None:
 
 
 def _network(
-    model: "str | ModelSpec", resolution: tuple[int, int] | None
+    model: str | ModelSpec, resolution: tuple[int, int] | None
 ) -> tuple[str, tuple[int, int], list[Layer]]:
     """Name, resolution and layers. A spec that only has a measured network's name is another."""
     if isinstance(model, str):
@@ -160,7 +161,7 @@ def _precision(recipe: str) -> str:
     return precision
 
 
-def _threads(facts: "DeviceFacts", unit: str, threads: int | None) -> int | None:
+def _threads(facts: DeviceFacts, unit: str, threads: int | None) -> int | None:
     if unit != "cpu":
         if threads is not None:
             raise ConfigError(

@@ -17,6 +17,7 @@ from edgese.errors import Collapsed, ConfigError
 from edgese.models.keys import EXPORTERS, toolchain
 from edgese.models.subject import Subject, find_subject
 from edgese.parallel import own_settings
+from edgese.paths import as_path, check_type
 from edgese.program.storage import SUFFIX, write_program
 from edgese.protocols import Progress
 from edgese.quantization.integer import Integer, exported_with_pictures
@@ -110,6 +111,9 @@ def quantize(
     """
     from edgese.quantization.ptq import quantized
 
+    check_type("recipe", recipe, str, Recipe)
+    check_type("data", data, str, Path)
+    folder = as_path(out, "out")
     chosen = integer_recipe(recipe) if isinstance(recipe, str) else recipe
     found = find_subject(
         subject,
@@ -130,7 +134,6 @@ def quantize(
             hint="--train, --epochs and --resume go with a recipe that trains, such as int8-qat.",
         )
     integer = Integer(recipe=chosen, pictures=calibration_set(data, how.pictures, split))
-    folder = Path(out)
     store.writable_folder(folder)
     training = None
     if how.training:

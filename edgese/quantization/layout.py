@@ -1,5 +1,6 @@
 """Which tensors of a network get a grid, and which of them share one."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -118,13 +119,12 @@ def layout(module: fx.GraphModule, keep_float: Sequence[str] = ()) -> Layout:
             raise ConversionError(
                 f"No integer form of {described(node)} is known.",
                 hint="Write it as operators that have one (convolution, sum, product, sigmoid, "
-                "ReLU, pooling), or keep it in float: keep_float in the recipe.",
+                f"ReLU, pooling), or {_kept_in_float(node)}",
             )
         if node.name not in floats and (reason := _other_form(node)):
             raise ConversionError(
                 f"{described(node)} has no integer form as it stands there: {reason}.",
-                hint="Write it as operators that have one, or keep it in float: keep_float in the "
-                "recipe.",
+                hint=f"Write it as operators that have one, or {_kept_in_float(node)}",
             )
     clamps = {
         node.name: _clamped(node)
@@ -145,6 +145,20 @@ def layout(module: fx.GraphModule, keep_float: Sequence[str] = ()) -> Layout:
         constants=tuple(dict.fromkeys(_constants(calls, floats))),
         clamps=tuple(clamps),
         floats=tuple(n.name for n in calls if n.name in floats),
+    )
+
+
+def _kept_in_float(node: fx.Node) -> str:
+    """Return the end of a hint: the line of a recipe that keeps an operator in float."""
+    if ROLES.get(node.target) is Role.CLAMP and _clamped(node).op == "call_function":
+        # It goes with what it clamps.
+        node = _clamped(node)
+    where = place(node)
+    whose = f"all that {where} does" if where else "what the network's own forward does"
+    pattern = re.sub(r"([*?[])", r"[\1]", where)
+    return (
+        f'keep {whose} in float: keep_float = ["{pattern}"] in the recipe. Core ML takes that; '
+        "other runtimes refuse what they cannot compute between integers."
     )
 
 

@@ -22,7 +22,7 @@ from edgese.models.cost import cost
 from edgese.models.registry import customized, find_model
 from edgese.models.weights import UNTRAINED, save_weights
 from edgese.parallel import own_settings, torch_threads
-from edgese.paths import as_path
+from edgese.paths import as_optional_path, check_type
 from edgese.records.model import ModelSpec
 from edgese.records.training import Advance, TrainingLog, TrainingRecipe, TrainingResult
 from edgese.seals import sealed
@@ -113,6 +113,8 @@ def train(
         MissingDependency: a package is not installed.
         KeyboardInterrupt: it was interrupted; the checkpoint is there.
     """
+    check_type("recipe", recipe, str, TrainingRecipe)
+    check_type("data", data, str, Path)
     found = catalog.training_recipe(recipe) if isinstance(recipe, str) else recipe
     found = adapted(found, epochs=epochs, batch=batch, lr=lr, precision=precision)
     sides = (resolution, resolution) if isinstance(resolution, int) else resolution
@@ -123,9 +125,9 @@ def train(
             hint="Give --weights FILE or imagenet to go on from those, or none to train from "
             "scratch.",
         )
-    if str(weights) == UNTRAINED:
+    if str(weights) == UNTRAINED and found.distillation is None:
         _learns_from_scratch(found, spec.name)
-    folder = as_path(out or None) or project.out() / f"{spec.name}-{found.name}"
+    folder = as_optional_path(out or None, "out") or project.out() / f"{spec.name}-{found.name}"
     with together(device) as processes, _claimed(folder, processes, resume=resume):
         start = starting_network(
             spec, str(weights), resolution=sides, own_classes=classes is not None, seed=seed

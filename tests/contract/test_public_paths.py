@@ -3,12 +3,13 @@
 import inspect
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 
 import edgese
-from edgese import project, store
-from edgese.errors import EdgeseError
+from edgese import catalog, project, store
+from edgese.errors import ConfigError, EdgeseError
 from edgese.records.candidate import Candidate
 from edgese.records.measurement import MeasurePlan
 from edgese.records.model import ModelSpec
@@ -113,7 +114,9 @@ CASES = {
     ("train", "model"): ("gone.toml", lambda p, _: edgese.train(p, weights="none")),
     ("train", "data"): (
         "gone",
-        lambda p, s: edgese.train(s.spec, p, weights="tiny.safetensors", out="run", classes=10),
+        lambda p, s: edgese.train(
+            s.spec, p, recipe="digits", weights="none", out="run", classes=10
+        ),
     ),
     ("train", "weights"): (
         "gone.pth",
@@ -125,19 +128,22 @@ CASES = {
     ),
     ("train", "val"): (
         "gone",
-        lambda p, s: edgese.train(s.spec, weights="tiny.safetensors", out="run", classes=10, val=p),
+        lambda p, s: edgese.train(
+            s.spec, recipe="digits", weights="none", out="run", classes=10, val=p
+        ),
     ),
     ("train", "teacher"): (
         "gone.pth",
         lambda p, s: edgese.train(
-            s.spec, weights="tiny.safetensors", out="run", classes=10, teacher=p
+            s.spec, recipe="digits", weights="none", out="run", classes=10, teacher=p
         ),
     ),
     ("train", "teacher_model"): (
         "gone.toml",
         lambda p, s: edgese.train(
             s.spec,
-            weights="tiny.safetensors",
+            recipe="digits",
+            weights="none",
             out="run",
             classes=10,
             teacher="tiny.safetensors",
@@ -244,3 +250,49 @@ def test_one_path_is_as_good_as_a_list_of_it():
         said.append(str(caught.value))
     assert len(set(said)) == 1
     assert "gone.onnx" in said[0]
+
+
+WRONG = {
+    "agreement first": lambda w: edgese.agreement(w, w),
+    "build spec": edgese.build,
+    "compare first": lambda w: edgese.compare(w, "b.onnx"),
+    "compare data": lambda w: edgese.compare("a.onnx", "b.onnx", data=w),
+    "convert targets": lambda w: edgese.convert("efficientnet_b0", w, weights="none"),
+    "convert recipe": lambda w: edgese.convert("efficientnet_b0", "tflite", recipe=w),
+    "convert out": lambda w: edgese.convert("efficientnet_b0", "tflite", weights="none", out=w),
+    "cost spec": edgese.cost,
+    "evaluate subject": lambda w: edgese.evaluate(w, "data"),
+    "find_model model": edgese.find_model,
+    "find_subject subject": edgese.find_subject,
+    "gate inputs": lambda w: edgese.gate([w]),
+    "gate budget": lambda w: edgese.gate("a.onnx", budget=w),
+    "inspect artifact": edgese.inspect,
+    "load_network spec": lambda w: edgese.load_network(w, w),
+    "predict model": lambda w: edgese.predict(w, "pixel8"),
+    "predict device": lambda w: edgese.predict("efficientnet_b0", w),
+    "profile artifacts": lambda w: edgese.profile([w]),
+    "profile device": lambda w: edgese.profile("a.onnx", device=w),
+    "quantize data": lambda w: edgese.quantize("efficientnet_b0", w, weights="none"),
+    "quantize recipe": lambda w: edgese.quantize("efficientnet_b0", "embedded", recipe=w),
+    "resolve_weights weights": lambda w: edgese.resolve_weights(
+        edgese.find_model("efficientnet_b0"), w
+    ),
+    "train recipe": lambda w: edgese.train("efficientnet_b0", recipe=w),
+    "train data": lambda w: edgese.train("efficientnet_b0", w),
+    "update_baseline path": lambda w: edgese.update_baseline("a.json", w),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+@pytest.mark.parametrize("wrong", [3, {"a": 1}, b"bytes"], ids=["number", "dict", "bytes"])
+def test_a_value_of_a_wrong_type_is_told_by_the_argument_it_was_given_for(case, wrong):
+    with pytest.raises(ConfigError, match=f"is of the type {type(wrong).__name__}") as caught:
+        WRONG[case](wrong)
+    assert case.split()[1] in str(caught.value)
+    assert "Give a" in caught.value.hint
+
+
+def test_convert_takes_a_recipe_itself_as_quantize_and_train_do():
+    mine = msgspec.structs.replace(catalog.recipe("int8"), name="mine")
+    with pytest.raises(ConfigError, match="The recipe 'mine' needs calibration pictures"):
+        edgese.convert("efficientnet_b0", "onnxruntime", weights="none", recipe=mine)

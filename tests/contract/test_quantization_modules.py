@@ -1,6 +1,7 @@
 """A user's own module in integers: the same whatever it is written with, and left as it was."""
 
 import copy
+import re
 from pathlib import Path
 
 import msgspec
@@ -14,7 +15,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from edgese.conversion.api import convert  # noqa: E402
-from edgese.errors import ConfigError  # noqa: E402
+from edgese.errors import ConfigError, ConversionError  # noqa: E402
 from edgese.models.subject import from_module  # noqa: E402
 from edgese.program.export import exported, reference_of  # noqa: E402
 from edgese.program.forms import held_tensors  # noqa: E402
@@ -296,3 +297,41 @@ def test_notes_are_in_result_and_manifest(tmp_path):
         "norm re-estimation",
         "compensation",
     ]
+
+
+class Sorts(nn.Module):
+    """An operator without an integer form: in a module, or in the network's own forward."""
+
+    def __init__(self, body):
+        super().__init__()
+        self.first, self.body, self.head = nn.Conv2d(3, 4, 3), body, nn.Linear(4, 5)
+
+    def forward(self, x):
+        """(N, 3, H, W) to (N, 5)."""
+        x = self.first(x)
+        x = torch.sort(x, dim=1)[0] if self.body is None else self.body(x)
+        return self.head(x.mean((2, 3)))
+
+
+class Sorted(nn.Module):
+    """One such operator."""
+
+    def forward(self, x):
+        """Any shape to the same."""
+        return torch.sort(x, dim=1)[0]
+
+
+BOUNDED = nn.Hardtanh(0.5, 2.0)
+
+
+@pytest.mark.parametrize(
+    "body", [None, Sorted(), nn.Sequential(Sorted()), BOUNDED], ids=["root", "one", "deep", "clamp"]
+)
+def test_the_pattern_that_a_refusal_hints_at_keeps_the_operator_in_float(body, images):
+    program = exported(Sorts(body).eval(), "net", (1, *images.shape[1:]))
+    with pytest.raises(ConversionError) as refused:
+        quantized(program, catalog.recipe("int8-quick"), images)
+    (pattern,) = re.findall(r'keep_float = \["(.*)"\]', refused.value.hint)
+    kept = quantized(program, kept_in_float(pattern), images)
+    assert kept.plan.layout.floats
+    assert kept.plan.weights

@@ -398,6 +398,13 @@ def test_an_operator_that_cannot_be_written_is_named_with_its_module(body, named
     assert "of body" in str(refused.value)
 
 
+@pytest.mark.parametrize("chosen", ["fp32", "fp16"])
+def test_a_divisor_that_the_exporter_would_leave_out_is_refused_in_float_too(chosen, tmp_path):
+    net = Net(nn.AvgPool2d(2, divisor_override=3))
+    with pytest.raises(ConversionError, match=r"avg_pool2d\.default of body .* divides by 3"):
+        converted(exported(net), tmp_path, chosen)
+
+
 class Faint(nn.Module):
     """A channel whose weights are so small that its bias has more steps than an int32 holds."""
 

@@ -149,10 +149,9 @@ def test_the_weights_are_taken_by_other_commands_with_their_classes_and_preproce
     assert int((logits.argmax(1).numpy() == val.labels).sum()) == trained.log.val.count
 
 
-@pytest.mark.parametrize("recipe", ["finetune", "qat"])
-def test_a_recipe_that_keeps_statistics_is_refused_where_there_are_none(place, fails, recipe):
-    said = fails(2, command(recipe=recipe))
-    assert f"The training recipe {recipe} goes on from trained weights" in said
+def test_a_recipe_that_keeps_statistics_is_refused_where_there_are_none(place, fails):
+    said = fails(2, command(recipe="finetune"))
+    assert "The training recipe finetune goes on from trained weights" in said
     named = said.partition("(")[2].partition(")")[0].split(", ")
     assert {"digits", "cifar", "efficientnet"} <= set(named)
     assert all(catalog.training_recipe(each).norm_learns for each in named)
@@ -189,6 +188,16 @@ def test_class_folders_give_a_new_model_its_classes_and_their_names(folders, cap
         2,
     )
     assert trained.classifier == "new"
+
+
+def test_a_note_tells_the_new_classes_and_that_a_step_is_more_than_an_epoch(folders, capsys):
+    options = ("--data", folders, "--classes", 3, "--batch", 64)
+    run(command(*options, epochs="12"))
+    said = capsys.readouterr()
+    notes = " ".join((said.out + said.err).split())
+    assert "The model's classes are the folders' names, in sorted order." in notes
+    assert "are no classes of the model" not in notes
+    assert "12 epochs of 22 images are 5 steps of 64; each step counts as one epoch here." in notes
 
 
 @pytest.mark.usefixtures("folders")

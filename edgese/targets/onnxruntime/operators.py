@@ -244,10 +244,25 @@ def _weights(
     return [*names, graph.channel_codes(limited, steps, f"{node.name}_bias")]
 
 
-def _average_pool(lowering: Lowering, node: "fx.Node") -> Value:
-    source, kernel, stride, padding, ceil, counts_padding, divisor = arguments(node)
-    if divisor is not None:
+def check_float(program: "ExportedProgram") -> None:
+    """Raise where torch's exporter would write something else than a program computes.
+
+    Raises:
+        ConversionError: it has an operator with an argument that the exporter leaves out.
+    """
+    for node in program.graph.nodes:
+        if str(node.target) == "aten.avg_pool2d.default":
+            _check_divisor(node)
+
+
+def _check_divisor(node: "fx.Node") -> None:
+    if (divisor := arguments(node)[-1]) is not None:
         raise refused(node, f"it divides by {divisor}, whatever the window holds")
+
+
+def _average_pool(lowering: Lowering, node: "fx.Node") -> Value:
+    source, kernel, stride, padding, ceil, counts_padding, _ = arguments(node)
+    _check_divisor(node)
     x, rim = lowering.read(source), two(padding)
     size, step = two(kernel), two(stride or kernel)
     pads = _window_pads(x, node, size, step, rim, (1, 1)) if ceil else [*rim, *rim]

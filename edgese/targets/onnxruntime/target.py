@@ -33,7 +33,7 @@ from edgese.records.artifact import (
 )
 from edgese.scratch import temporary
 from edgese.targets.batches import codes, predictor, unreadable, values
-from edgese.targets.onnxruntime.operators import lowered
+from edgese.targets.onnxruntime.operators import check_float, lowered
 from edgese.targets.requests import check_request, known_delegate
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def convert(
     check(card, recipe, options)
     if recipe.is_integer:
         return _integer(program, card, options, dest, progress)
+    check_float(program)
     import torch
 
     progress("load the exporter", 0.0)
