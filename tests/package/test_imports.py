@@ -16,7 +16,7 @@ HEAVY = ("torch", "coremltools", "onnx", "onnxruntime", "rich", "numpy", "PIL", 
 
 # Lowest first: a room may import from those before it, in functions and for types too.
 ROOMS = (
-    *("paths", "errors", "bounds", "records", "protocols"),
+    *("errors", "paths", "bounds", "records", "protocols"),
     *("guard", "lifeline", "machine", "parallel", "workers"),
     *("project", "catalog", "seals", "store", "scratch", "statistics", "version"),
     *("program", "data", "models", "training", "targets", "devices"),
