@@ -12,9 +12,8 @@ from edgese import project
 from edgese.bounds import TOML_BYTES, content
 from edgese.errors import ConfigError, InputError
 from edgese.records.artifact import Recipe
-from edgese.records.device import DeviceFacts
-from edgese.records.soc import SocFacts
-from edgese.records.target import TargetFacts
+from edgese.records.conversion import TargetFacts
+from edgese.records.device import DeviceFacts, SocFacts
 from edgese.records.training import TrainingRecipe
 
 _PACKAGE: Final = Path(__file__).parent

@@ -12,7 +12,7 @@ from edgese.evaluation.subjects import find_subject
 from edgese.machine import cores
 from edgese.measure import api as measure
 from edgese.quantization import api as quantization
-from edgese.records.demonstration import Demonstration, Recognized
+from edgese.records.selection import Demonstration, Recognized
 from edgese.story import tell
 from edgese.targets import target_module
 

@@ -10,12 +10,12 @@ from edgese.catalog import target_of
 from edgese.errors import InputError, stage
 from edgese.records.artifact import Manifest
 from edgese.records.base import Record
-from edgese.records.decision import Finding, SelectionResult
+from edgese.records.budget import Comparison, GateResult
 from edgese.records.evaluation import EvaluationResult
-from edgese.records.gating import Comparison, GateResult
 from edgese.records.inspection import Inspection
+from edgese.records.measurement import SustainedResult
 from edgese.records.profile import ProfileResult
-from edgese.records.sustained import SustainedResult
+from edgese.records.selection import Finding, SelectionResult
 from edgese.records.training import TrainingResult
 from edgese.seals import check_seal
 from edgese.store import decode_record, manifest_path

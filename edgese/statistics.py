@@ -10,7 +10,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Final
 
 from edgese.errors import InputError
-from edgese.records.interval import Interval
+from edgese.records.base import Interval
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,9 +11,8 @@ from edgese.data.digits import DIGITS, digit_pictures
 from edgese.data.folders import write_digits
 from edgese.errors import MissingDependency
 from edgese.measure.plan import FEWEST_LAUNCHES
-from edgese.records.decision import SelectionResult
-from edgese.records.demonstration import Story
 from edgese.records.measurement import MeasurePlan
+from edgese.records.selection import SelectionResult, Story
 from edgese.records.training import Advance, TrainingResult
 from edgese.report import results_page
 from edgese.seals import sealed

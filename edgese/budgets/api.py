@@ -23,9 +23,8 @@ from edgese.budgets.recounting import recounted
 from edgese.budgets.regression import beside
 from edgese.errors import ConfigError, EdgeseError, MeasurementError, StoreError
 from edgese.paths import Paths, as_optional_path, as_path, as_paths
-from edgese.records.baseline import Baseline, NoiseFile
+from edgese.records.budget import Baseline, Comparison, GateResult, NoiseFile, Untrusted
 from edgese.records.evaluation import Agreement
-from edgese.records.gating import Comparison, GateResult, Untrusted
 from edgese.statistics import mcnemar
 from edgese.store import write_record
 from edgese.version import __version__

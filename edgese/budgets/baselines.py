@@ -12,7 +12,7 @@ from edgese.budgets.inputs import check_moment, check_profile, name_of
 from edgese.budgets.regression import same_machine
 from edgese.errors import InputError, StoreError
 from edgese.records.artifact import Manifest
-from edgese.records.baseline import Baseline, BaselineCell
+from edgese.records.budget import Baseline, BaselineCell
 from edgese.records.measurement import MeasurePlan, Profile
 from edgese.records.profile import ProfileResult
 from edgese.seals import sealed

@@ -6,14 +6,12 @@ from typing import Any, NamedTuple
 
 from edgese.budgets.inputs import Inputs, name_of, path_of
 from edgese.evaluation.pairing import other_images, other_network
-from edgese.records.emulation import Emulation
-from edgese.records.estimate import Estimate
+from edgese.records.emulation import Emulation, Estimate
 from edgese.records.evaluation import Evaluation
 from edgese.records.inspection import DelegateReport
-from edgese.records.measurement import MeasurePlan, Profile
+from edgese.records.measurement import MeasurePlan, Profile, SustainedCurve
 from edgese.records.prediction import Prediction
 from edgese.records.profile import ProfileResult, ProgramProfile
-from edgese.records.sustained import SustainedCurve
 
 
 class Candidate(NamedTuple):

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 from edgese.models.cost import cost
 from edgese.records.artifact import Manifest
-from edgese.records.difference import Change, Differences
+from edgese.records.budget import Change, Differences
 from edgese.records.measurement import Profile
 
 # Changes smaller than this are no reason for anything.

@@ -20,8 +20,8 @@ from edgese.measure.statistics import (
     student_quantile,
     trimmed_mean,
 )
+from edgese.records.base import Interval
 from edgese.records.evaluation import Evaluation
-from edgese.records.interval import Interval
 from edgese.statistics import binomial_p, clopper_pearson, paired_interval, paired_p
 
 _MOST_LOG: Final = 600.0

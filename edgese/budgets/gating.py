@@ -13,10 +13,20 @@ from edgese.budgets.metrics import Against, cell_of
 from edgese.budgets.next_steps import Files, measure
 from edgese.budgets.repeats import with_repeats
 from edgese.errors import ConfigError, EdgeseError, InputError, MeasurementError
-from edgese.records.baseline import Baseline, BaselineCell, NoiseFile
-from edgese.records.budget import MAX_SLOWDOWN, RELATIVE, SOURCES, Budget, Limit
-from edgese.records.gating import GateCell, GateResult, Untrusted
-from edgese.records.verdict import Verdict
+from edgese.records.budget import (
+    MAX_SLOWDOWN,
+    RELATIVE,
+    SOURCES,
+    Baseline,
+    BaselineCell,
+    Budget,
+    GateCell,
+    GateResult,
+    Limit,
+    NoiseFile,
+    Untrusted,
+    Verdict,
+)
 from edgese.version import __version__
 
 MISSED: Final = 1

@@ -22,14 +22,13 @@ from edgese.evaluation.pairing import asked_of
 from edgese.measure.summary import summary
 from edgese.records.artifact import Manifest
 from edgese.records.base import Record
-from edgese.records.decision import Finding, SelectionResult
-from edgese.records.emulation import Emulation
-from edgese.records.estimate import Estimate
+from edgese.records.budget import Untrusted
+from edgese.records.emulation import Emulation, Estimate
 from edgese.records.evaluation import Evaluation, EvaluationResult
-from edgese.records.gating import Untrusted
 from edgese.records.inspection import Inspection
 from edgese.records.measurement import MeasurePlan, Profile
 from edgese.records.profile import ProfileResult, ProgramProfile
+from edgese.records.selection import Finding, SelectionResult
 from edgese.results import read_result, remake_of
 from edgese.seals import check_seal
 from edgese.store import manifest_path, read_manifest, sha256_of, size_of

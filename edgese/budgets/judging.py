@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from edgese.budgets.evidence import Evidence, Exact, Unknown
-from edgese.records.budget import Limit
-from edgese.records.interval import Interval
-from edgese.records.verdict import Judged, ObservationSource, Verdict
+from edgese.records.base import Interval
+from edgese.records.budget import Judged, Limit, ObservationSource, Verdict
 
 # Of a wrong verdict anywhere among cells that are judged together, at most.
 ERROR_RATE: Final = 0.05

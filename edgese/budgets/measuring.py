@@ -10,9 +10,7 @@ from edgese.budgets.baselines import kept_artifact, matched
 from edgese.budgets.candidates import Candidate, candidates_of
 from edgese.budgets.inputs import Inputs, check_result, untrusted_of
 from edgese.errors import EdgeseError
-from edgese.records.baseline import Baseline
-from edgese.records.budget import Budget
-from edgese.records.gating import Untrusted
+from edgese.records.budget import Baseline, Budget, Untrusted
 from edgese.records.measurement import MeasurePlan
 
 if TYPE_CHECKING:

@@ -34,11 +34,9 @@ from edgese.budgets.regression import (
     spread,
 )
 from edgese.evaluation.pairing import outcomes
-from edgese.records.baseline import BaselineCell, Noise, NoiseFile
-from edgese.records.binary import BinaryRun
-from edgese.records.budget import RELATIVE, TIMES, Limit
+from edgese.records.budget import RELATIVE, TIMES, BaselineCell, Limit, Noise, NoiseFile
 from edgese.records.evaluation import Evaluation
-from edgese.records.measurement import MeasurePlan, Profile
+from edgese.records.measurement import BinaryRun, MeasurePlan, Profile
 from edgese.records.prediction import Prediction
 
 

@@ -12,7 +12,7 @@ from edgese.budgets.inputs import check_moment
 from edgese.budgets.regression import FEWEST_RUNS, figure_of, level, like, same_machine
 from edgese.errors import ConfigError, InputError, MeasurementError
 from edgese.measure.summary import OF_LAUNCH
-from edgese.records.baseline import NOISE_RUNS, Noise, NoiseFile
+from edgese.records.budget import NOISE_RUNS, Noise, NoiseFile
 from edgese.records.profile import ProfileResult
 from edgese.seals import sealed
 from edgese.store import cache_folder, read_sealed, write_record

@@ -15,9 +15,8 @@ from edgese.budgets.inputs import Inputs, untrusted_of
 from edgese.errors import Collapsed, EdgeseError, InputError, StoreError
 from edgese.models.cost import cost
 from edgese.records.artifact import Manifest
-from edgese.records.budget import Budget
+from edgese.records.budget import Budget, Untrusted
 from edgese.records.evaluation import Evaluation
-from edgese.records.gating import Untrusted
 from edgese.records.inspection import DelegateReport
 from edgese.store import manifest_path, read_manifest, sha256_of, size_of
 

@@ -22,7 +22,7 @@ from edgese.budgets.evidence import (
 )
 from edgese.measure.statistics import effect_of, paired_logarithms
 from edgese.measure.summary import OF_LAUNCH, block_medians_ms
-from edgese.records.baseline import Noise, NoiseFile
+from edgese.records.budget import Noise, NoiseFile
 from edgese.records.measurement import DeviceInfo, Launch, MeasurePlan, Profile
 
 # With fewer runs Student's factor is above 2.5, and a spread of three is hardly one.

@@ -7,7 +7,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgese.records.cache import CacheEntry
+    from edgese.records.conversion import CacheEntry
 
 app = typer.Typer(
     help="Show and clear what conversions have stored for reuse. The place is $EDGESE_CACHE_DIR, "

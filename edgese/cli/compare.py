@@ -18,7 +18,7 @@ from edgese.cli.plan_options import (
 from edgese.records.measurement import MeasurePlan
 
 if TYPE_CHECKING:
-    from edgese.records.gating import Comparison
+    from edgese.records.budget import Comparison
 
 _PLAN: Final = MeasurePlan(threads=0)
 

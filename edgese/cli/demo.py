@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 if TYPE_CHECKING:
-    from edgese.records.demonstration import Story
+    from edgese.records.selection import Story
 
 EXAMPLE: Final = "Example: edgese demo --out edgese-out/demo"
 

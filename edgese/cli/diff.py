@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 if TYPE_CHECKING:
-    from edgese.records.difference import Differences
+    from edgese.records.budget import Differences
 
 EXAMPLE: Final = "Example: edgese diff old/classifier.tflite new/classifier.tflite"
 

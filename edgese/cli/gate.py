@@ -19,8 +19,7 @@ from edgese.cli.plan_options import (
 from edgese.records.measurement import MeasurePlan
 
 if TYPE_CHECKING:
-    from edgese.records.gating import GateResult
-    from edgese.records.verdict import Judged
+    from edgese.records.budget import GateResult, Judged
 
 _PLAN: Final = MeasurePlan(threads=0)
 _SUMMARY: Final = "GITHUB_STEP_SUMMARY"

@@ -10,7 +10,7 @@ from edgese.errors import ConfigError
 if TYPE_CHECKING:
     from edgese.budgets.measuring import Measuring
     from edgese.cli.ui import Bars
-    from edgese.records.baseline import Noise
+    from edgese.records.budget import Noise
 
 
 def calibrate(

@@ -18,11 +18,11 @@ from edgese.cli.plan_options import (
     Threads,
 )
 from edgese.errors import ConfigError
-from edgese.records.baseline import NOISE_RUNS
+from edgese.records.budget import NOISE_RUNS
 from edgese.records.measurement import GROUP, MeasurePlan
 
 if TYPE_CHECKING:
-    from edgese.records.baseline import Noise
+    from edgese.records.budget import Noise
 
 _PLAN: Final = MeasurePlan(threads=0)
 

@@ -6,14 +6,17 @@ from edgese.cli import ui
 from edgese.report.chart import Bar, bars
 
 if TYPE_CHECKING:
-    from edgese.records.emulation import Emulation, EmulationCaution
-    from edgese.records.estimate import Estimate
-    from edgese.records.measurement import Caution, Profile
-    from edgese.records.operators_time import OperatorTimes
-    from edgese.records.phone import PhoneState
+    from edgese.records.device import PhoneState
+    from edgese.records.emulation import Emulation, EmulationCaution, Estimate
+    from edgese.records.measurement import (
+        Caution,
+        OperatorTimes,
+        Profile,
+        SustainedCaution,
+        SustainedResult,
+    )
     from edgese.records.prediction import Prediction
     from edgese.records.profile import ProfileResult, ProgramProfile
-    from edgese.records.sustained import SustainedCaution, SustainedResult
 
 
 def show_result(result: "ProfileResult") -> None:

@@ -12,8 +12,8 @@ from edgese.errors import Collapsed, ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgese.records.ladder import Ladder
     from edgese.records.quantization import LayerCost, QuantizedProgram
+    from edgese.records.selection import Ladder
 
 PLAIN: Final = "int8"
 TRAINED: Final = "int8-qat"

@@ -17,14 +17,13 @@ from edgese.cli.plan_options import (
     Serial,
     Threads,
 )
-from edgese.records.candidate import Ranking
 from edgese.records.measurement import MeasurePlan
+from edgese.records.selection import Ranking
 
 if TYPE_CHECKING:
     from edgese.protocols import Progress
-    from edgese.records.candidate import Candidate
-    from edgese.records.decision import SelectionResult, Standing
-    from edgese.records.verdict import Observation
+    from edgese.records.budget import Observation
+    from edgese.records.selection import Candidate, SelectionResult, Standing
     from edgese.selection.deciding import Aim
     from edgese.selection.work import Order
 

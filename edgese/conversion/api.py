@@ -31,8 +31,8 @@ from edgese.paths import as_optional_path, as_path, check_type
 from edgese.program.stored import StoredProgram, find_stored
 from edgese.quantization.integer import Integer
 from edgese.records.artifact import ConversionOutcome, Manifest, Recipe, TargetOptions
+from edgese.records.conversion import TargetPlan
 from edgese.records.model import ModelSpec, Preprocessing
-from edgese.records.target import TargetPlan
 from edgese.targets import target_module
 
 if TYPE_CHECKING:

@@ -25,8 +25,7 @@ from edgese.bounds import content
 from edgese.errors import ConfigError, InputError, OutputError, StoreError
 from edgese.program.storage import PROGRAM, REFERENCE
 from edgese.records.artifact import Manifest
-from edgese.records.cache import CacheEntry
-from edgese.records.job import ProgramRecord
+from edgese.records.conversion import CacheEntry, ProgramRecord
 from edgese.seals import sealed
 
 _MANIFEST: Final = "manifest.json"

@@ -9,8 +9,7 @@ from edgese.errors import InputError, StoreError
 from edgese.models.keys import EXPORTERS, toolchain
 from edgese.models.subject import Subject
 from edgese.records.artifact import Manifest
-from edgese.records.job import ProgramRecord, Succeeded
-from edgese.records.target import TargetPlan
+from edgese.records.conversion import ProgramRecord, Succeeded, TargetPlan
 from edgese.seals import sealed
 from edgese.version import __version__
 

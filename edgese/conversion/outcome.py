@@ -7,7 +7,7 @@ from typing import Literal
 from edgese import store
 from edgese.errors import Collapsed, EdgeseError, error_kind
 from edgese.records.artifact import ConversionOutcome, Manifest
-from edgese.records.target import TargetPlan
+from edgese.records.conversion import TargetPlan
 
 
 def exit_code(outcomes: Iterable[ConversionOutcome]) -> int:

@@ -7,7 +7,7 @@ import msgspec
 
 from edgese.errors import ConfigError
 from edgese.records.artifact import Recipe, TargetOptions
-from edgese.records.target import TargetFacts, TargetPlan
+from edgese.records.conversion import TargetFacts, TargetPlan
 
 ALL: Final = "all"
 _DEFAULTS: Final = TargetOptions()

@@ -21,7 +21,7 @@ import msgspec
 from edgese.errors import ConversionError
 from edgese.lifeline import Child
 from edgese.records.base import Record
-from edgese.records.job import Advanced, ConversionJob, Event, Failed, Succeeded
+from edgese.records.conversion import Advanced, ConversionJob, Event, Failed, Succeeded
 
 _EVENTS: Final = msgspec.json.Decoder(Event)
 _TAIL_LINES: Final = 12

@@ -19,8 +19,7 @@ from edgese.program import storage
 from edgese.program.export import export_program
 from edgese.quantization.integer import Integer, quantize_program, stored_program
 from edgese.records.artifact import ConversionOutcome
-from edgese.records.job import ConversionJob, Failed, ProgramRecord
-from edgese.records.target import TargetPlan
+from edgese.records.conversion import ConversionJob, Failed, ProgramRecord, TargetPlan
 from edgese.scratch import temporary
 
 Report = Callable[[str, str, float], None]

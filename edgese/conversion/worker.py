@@ -20,7 +20,7 @@ from edgese.errors import ConversionError, EdgeseError, OperatorUnknown
 from edgese.machine import peak_memory_mb
 from edgese.protocols import Target
 from edgese.records.artifact import Interface, Parity
-from edgese.records.job import Advanced, ConversionJob, Event, Failed, Succeeded
+from edgese.records.conversion import Advanced, ConversionJob, Event, Failed, Succeeded
 from edgese.targets import target_module
 
 if TYPE_CHECKING:

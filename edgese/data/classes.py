@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from edgese.records.base import Record
-from edgese.records.pictures import LabelledBy
+from edgese.records.data import LabelledBy
 
 # In the place of a class: of an image whose class nobody knows.
 UNLABELLED: Final = -1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from edgese.data.classes import ClassNames
 from edgese.errors import InputError, MissingDependency
-from edgese.records.pictures import PicturesInfo
+from edgese.records.data import PicturesInfo
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,7 +16,7 @@ from edgese.bounds import LISTING_BYTES, check_size, opened
 from edgese.data.classes import ClassNames
 from edgese.data.pictures import SUFFIXES
 from edgese.errors import ConfigError, InputError
-from edgese.records.pictures import DataSet, Picture
+from edgese.records.data import DataSet, Picture
 
 _LAYOUTS: Final = (
     "Labelled pictures are a folder with one folder a class, or a CSV file with the columns file "

@@ -16,7 +16,7 @@ from edgese.bounds import LABEL_BYTES, opened
 from edgese.data.classes import UNLABELLED, ClassNames
 from edgese.data.pictures import SUFFIXES, read_picture
 from edgese.errors import InputError, MissingDependency, stage
-from edgese.records.pictures import LabelledBy, PicturesInfo
+from edgese.records.data import LabelledBy, PicturesInfo
 
 if TYPE_CHECKING:
     import numpy as np

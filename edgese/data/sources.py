@@ -12,7 +12,7 @@ from edgese.data.classes import UNLABELLED, ClassNames
 from edgese.data.listing import labelled, unlabelled
 from edgese.data.pictures import read_picture
 from edgese.errors import ConfigError, InputError
-from edgese.records.pictures import DataSet, PicturesInfo
+from edgese.records.data import DataSet, PicturesInfo
 
 if TYPE_CHECKING:
     import numpy as np

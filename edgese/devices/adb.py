@@ -20,9 +20,8 @@ from edgese.devices.cooling import cooled
 from edgese.devices.phones import find
 from edgese.devices.pinning import pinning
 from edgese.errors import DeviceError, MissingDependency
-from edgese.records.device import DeviceFacts
+from edgese.records.device import DeviceFacts, PhoneState
 from edgese.records.measurement import DeviceInfo, Job, Outcome
-from edgese.records.phone import PhoneState
 
 _PYTHON: Final = "{python}"
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Core(Protocol):
-    """What must be known of a core, as in `edgese.records.phone.CoreState`."""
+    """What must be known of a core, as in `edgese.records.device.CoreState`."""
 
     @property
     def number(self) -> int:

@@ -10,9 +10,8 @@ from typing import Final
 
 from edgese.devices import clusters, heat, sysfs
 from edgese.devices.affinity import big_cores
-from edgese.records.device import DeviceFacts
+from edgese.records.device import DeviceFacts, PhoneState
 from edgese.records.measurement import DeviceInfo
-from edgese.records.phone import PhoneState
 
 _PROPERTY: Final = re.compile(r"^\[([^\]]+)\]: \[(.*)\]$", re.MULTILINE)
 _POWERED: Final = re.compile(r"^\s*(AC|USB|Wireless|Dock) powered: true", re.MULTILINE)

@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from edgese.devices import clusters, sysfs
-from edgese.records.device import DeviceFacts
+from edgese.records.device import DeviceFacts, PhoneState
 from edgese.records.measurement import DeviceInfo
-from edgese.records.phone import PhoneState
 
 QUESTIONS: Final = f"""\
 printf '\\n{sysfs.HEADING}model\\n'; cat /proc/device-tree/model 2>/dev/null

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from edgese.records.phone import CoreState
+from edgese.records.device import CoreState
 
 
 def cores(text: str) -> tuple[CoreState, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from edgese.devices.heat import BETWEEN_LOOKS_S, TIMEOUT_S
 from edgese.errors import DeviceError
-from edgese.records.phone import PhoneState
+from edgese.records.device import PhoneState
 
 
 def cooled(

@@ -29,7 +29,7 @@ _STATUS: Final = re.compile(r"^\s*Thermal Status: (\d+)", re.MULTILINE)
 
 
 class Warm(Protocol):
-    """What is known of a machine's heat, as in `edgese.records.phone.PhoneState`."""
+    """What is known of a machine's heat, as in `edgese.records.device.PhoneState`."""
 
     @property
     def thermal_status(self) -> int | None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from edgese.devices.affinity import fast_cores, mask
 from edgese.devices.remote import Remote, ask
-from edgese.records.phone import CoreState
+from edgese.records.device import CoreState
 
 
 def pinning(

@@ -24,9 +24,8 @@ from edgese.devices.cooling import cooled
 from edgese.devices.pinning import pinning
 from edgese.devices.ssh_client import Board, SshClient, connected, parsed
 from edgese.errors import DeviceError, MissingDependency
-from edgese.records.device import DeviceFacts
+from edgese.records.device import DeviceFacts, PhoneState
 from edgese.records.measurement import DeviceInfo, Job, Outcome
-from edgese.records.phone import PhoneState
 from edgese.records.recognition import recognised
 
 _PYTHON: Final = "{python}"

@@ -23,7 +23,7 @@ from edgese.errors import ConfigError, DeviceError, MissingDependency
 from edgese.records.artifact import Manifest
 from edgese.records.base import Record
 from edgese.records.device import DeviceFacts, VelaConfiguration
-from edgese.records.estimate import CpuFallback, Estimate, OperatorEstimate
+from edgese.records.emulation import CpuFallback, Estimate, OperatorEstimate
 from edgese.scratch import temporary
 from edgese.store import read_manifest
 from edgese.version import __version__

@@ -21,7 +21,7 @@ from edgese import store
 from edgese.devices.sysroot import debian
 from edgese.errors import ConfigError, InputError, MissingDependency, StoreError
 from edgese.protocols import Progress
-from edgese.records.sysroot import SysrootManifest
+from edgese.records.device import SysrootManifest
 
 SETUP: Final = "edgese emulator setup --gpu-only"
 SWIFTSHADER: Final = "swiftshader"

@@ -28,9 +28,9 @@ from edgese.parallel import own_settings
 from edgese.paths import as_path
 from edgese.protocols import Predictor, Progress
 from edgese.records.artifact import ModelCard
+from edgese.records.data import DataSet, Picture
 from edgese.records.evaluation import Evaluation, EvaluationData, Prediction, Score, Unreadable
 from edgese.records.model import ModelSpec, Preprocessing
-from edgese.records.pictures import DataSet, Picture
 from edgese.version import __version__
 
 if TYPE_CHECKING:

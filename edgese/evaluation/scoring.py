@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from edgese.records.base import Interval
 from edgese.records.evaluation import Prediction, Proportion
-from edgese.records.interval import Interval
 from edgese.statistics import wilson
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from edgese.inspection.pieces import Node
 from edgese.paths import as_path
 from edgese.protocols import Progress
 from edgese.records.artifact import Manifest, OperatorReport
+from edgese.records.conversion import DelegateFacts, TargetFacts
 from edgese.records.inspection import DelegateReport, Inspection, NotAsked
-from edgese.records.target import DelegateFacts, TargetFacts
 from edgese.seals import sealed
 from edgese.store import read_manifest
 from edgese.targets import target_module

@@ -7,9 +7,9 @@ from typing import Final
 from edgese.catalog import device_facts
 from edgese.devices import vela
 from edgese.inspection.rules import left_out
-from edgese.records.estimate import Estimate
+from edgese.records.conversion import DelegateFacts
+from edgese.records.emulation import Estimate
 from edgese.records.inspection import DelegateReport
-from edgese.records.target import DelegateFacts
 
 # U55 and U65 take the same operators; U85 takes more.
 DEVICE: Final = "ethos-u55-256"

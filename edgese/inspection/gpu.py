@@ -28,8 +28,8 @@ from edgese.inspection.reports import largest_piece
 from edgese.inspection.rules import fault
 from edgese.protocols import Progress
 from edgese.records.artifact import Manifest
+from edgese.records.conversion import DelegateFacts
 from edgese.records.inspection import DelegateReport, Drift, Fault
-from edgese.records.target import DelegateFacts
 from edgese.scratch import temporary
 from edgese.targets.apart import load_apart
 

@@ -18,8 +18,8 @@ from edgese.errors import ConfigError, ConversionError
 from edgese.inspection.rules import Cause, left_out
 from edgese.protocols import Progress
 from edgese.records.artifact import Manifest
+from edgese.records.conversion import DelegateFacts
 from edgese.records.inspection import DelegateReport, LeftOut
-from edgese.records.target import DelegateFacts
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

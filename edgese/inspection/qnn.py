@@ -31,9 +31,9 @@ from edgese.inspection.qnn_log import Trace, Unit, parsed_log, parsed_trace
 from edgese.inspection.rules import Cause, left_out
 from edgese.protocols import Progress
 from edgese.records.artifact import Manifest, Precision
+from edgese.records.conversion import DelegateFacts
+from edgese.records.device import SocFacts
 from edgese.records.inspection import Arithmetic, Compiled, DelegateReport, LeftOut
-from edgese.records.soc import SocFacts
-from edgese.records.target import DelegateFacts
 from edgese.scratch import temporary
 from edgese.targets.apart import load_apart
 

@@ -10,8 +10,8 @@ import msgspec
 from edgese.inspection.pieces import Node, counted_without, counts, pieces
 from edgese.inspection.rules import Cause, left_out
 from edgese.records.artifact import OperatorReport, Precision
+from edgese.records.conversion import DelegateFacts
 from edgese.records.inspection import Basis, DelegateReport, LeftOut
-from edgese.records.target import DelegateFacts
 
 # What targets say of operators that a delegate takes and computes in floats among integers.
 _FLOATS: Final = "in float"

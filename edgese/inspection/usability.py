@@ -13,8 +13,8 @@ from edgese.inspection.graphs import onnx_nodes
 from edgese.inspection.pieces import Node
 from edgese.inspection.reports import refusals
 from edgese.inspection.rules import Cause, left_out
+from edgese.records.conversion import DelegateFacts
 from edgese.records.inspection import DelegateReport, LeftOut
-from edgese.records.target import DelegateFacts
 from edgese.scratch import temporary
 
 NEURAL_NETWORK: Final = "coreml-neuralnetwork"

@@ -21,9 +21,8 @@ from edgese.measure.sustained import check_length, sustained
 from edgese.paths import Paths, as_optional_path, as_paths, check_type
 from edgese.protocols import Device, Progress
 from edgese.records.device import DeviceFacts
-from edgese.records.measurement import GROUP, MeasurePlan
+from edgese.records.measurement import GROUP, MeasurePlan, SustainedResult
 from edgese.records.profile import ProfileResult
-from edgese.records.sustained import SustainedResult
 from edgese.seals import sealed
 from edgese.store import write_record
 from edgese.version import __version__

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from edgese.errors import ConfigError, DeviceError
-from edgese.records.binary import BinaryRun, Tool
-from edgese.records.measurement import Job, Outcome, Push
+from edgese.records.measurement import BinaryRun, Job, Outcome, Push, Tool
 
 LOG: Final = "log.txt"
 # executor_runner's messages go to Android's log and nowhere else (runtime/platform/default/

@@ -7,8 +7,8 @@ from typing import Final
 from edgese.devices.android import throttling
 from edgese.measure.statistics import OUTLIER_SCORE, outliers, quantile, trend, two_modes
 from edgese.measure.summary import block_medians_ms
+from edgese.records.device import PhoneState
 from edgese.records.measurement import Block, Caution
-from edgese.records.phone import PhoneState
 
 # An application that starts and classifies one picture pays for the first run.
 SLOW_FIRST_RUN: Final = 2.0

@@ -6,8 +6,7 @@ from typing import Final
 
 from edgese.measure.cautions import DRIFT_CHANGE, drift, throttled
 from edgese.measure.summary import block_medians_ms, summary
-from edgese.records.measurement import Block
-from edgese.records.sustained import RankSwap, SustainedCaution, SustainedCurve
+from edgese.records.measurement import Block, RankSwap, SustainedCaution, SustainedCurve
 
 MINUTE_S: Final = 60.0
 # From when on it counts as slower for good: single windows may recover, most may not.

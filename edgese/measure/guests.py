@@ -14,7 +14,7 @@ from edgese.errors import ConfigError
 from edgese.measure.job import subjects_of
 from edgese.measure.operators import SILENT, operator_times
 from edgese.protocols import Progress
-from edgese.records.operators_time import OperatorTimes
+from edgese.records.measurement import OperatorTimes
 
 
 def operator_instructions(

@@ -14,8 +14,14 @@ from edgese.measure.plan import check_timed, threads_of
 from edgese.measure.progress_stream import stages
 from edgese.protocols import Device, Progress
 from edgese.records.base import Record
-from edgese.records.measurement import DeviceInfo, Job, Push
-from edgese.records.operators_time import OperatorKindTime, OperatorTime, OperatorTimes
+from edgese.records.measurement import (
+    DeviceInfo,
+    Job,
+    OperatorKindTime,
+    OperatorTime,
+    OperatorTimes,
+    Push,
+)
 from edgese.version import __version__
 
 # Why a runtime's Python package tells no times of operators.

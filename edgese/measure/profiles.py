@@ -17,6 +17,7 @@ from edgese.measure.job import (
 from edgese.measure.launches import launch_of
 from edgese.measure.summary import ratio, summary
 from edgese.models.cost import cost
+from edgese.records.device import PhoneState
 from edgese.records.measurement import (
     Caution,
     DeviceInfo,
@@ -24,7 +25,6 @@ from edgese.records.measurement import (
     Profile,
     ProfileFailure,
 )
-from edgese.records.phone import PhoneState
 from edgese.records.profile import ProfileResult
 from edgese.version import __version__
 

@@ -12,8 +12,7 @@ from edgese.measure.plan import threads_of
 from edgese.measure.progress_stream import stages
 from edgese.measure.run_job import states
 from edgese.protocols import Device, Progress
-from edgese.records.binary import BinaryRun
-from edgese.records.measurement import MeasurePlan
+from edgese.records.measurement import BinaryRun, MeasurePlan
 from edgese.records.profile import ProfileResult, ProgramProfile
 from edgese.version import __version__
 

@@ -22,8 +22,7 @@ from edgese.measure.launches import launch_of
 from edgese.measure.progress_stream import news_of
 from edgese.measure.summary import summary
 from edgese.records.base import Record
-from edgese.records.measurement import DeviceInfo, ProfileFailure
-from edgese.records.sustained import SustainedCurve, SustainedResult
+from edgese.records.measurement import DeviceInfo, ProfileFailure, SustainedCurve, SustainedResult
 from edgese.version import __version__
 
 _SAVE_EVERY_S: Final = 30.0

@@ -18,10 +18,10 @@ from edgese.measure.plan import checked, threads_of
 from edgese.measure.profiles import profiles_of
 from edgese.measure.progress_stream import stages
 from edgese.protocols import Device, Progress
+from edgese.records.device import PhoneState
 from edgese.records.measurement import (
     MeasurePlan,
 )
-from edgese.records.phone import PhoneState
 from edgese.records.profile import ProfileResult
 
 

@@ -11,7 +11,7 @@ from math import atan2, cos, exp, fsum, inf, log, pi, sin, sqrt
 from statistics import NormalDist, fmean, median
 from typing import Final, NamedTuple
 
-from edgese.records.interval import Interval
+from edgese.records.base import Interval
 
 # Iglewicz & Hoaglin, "How to Detect and Handle Outliers", ASQC 1993, section 3: |M| > 3.5.
 OUTLIER_SCORE: Final = 3.5

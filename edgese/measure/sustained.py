@@ -21,8 +21,7 @@ from edgese.measure.plan import check_timed, threads_of
 from edgese.measure.progress_stream import stages
 from edgese.measure.recording import Recording, Save, SustainRun
 from edgese.protocols import Device, Progress
-from edgese.records.measurement import Job, Push
-from edgese.records.sustained import SustainedResult
+from edgese.records.measurement import Job, Push, SustainedResult
 
 FEWEST_WINDOWS: Final = 6
 # Loading, and the last window, are not in the time that is asked for.

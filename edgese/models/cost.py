@@ -7,8 +7,7 @@ import msgspec
 
 from edgese.models.operators import Operator, live_bytes, operators
 from edgese.paths import check_type
-from edgese.records.cost import GateShare, ModelCost, StageCost
-from edgese.records.model import ModelSpec
+from edgese.records.model import GateShare, ModelCost, ModelSpec, StageCost
 
 
 def cost(spec: ModelSpec, height: int | None = None, width: int | None = None) -> ModelCost:

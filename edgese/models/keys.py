@@ -12,7 +12,7 @@ from typing import Final
 from edgese import machine
 from edgese.models.weights import ResolvedWeights
 from edgese.records.artifact import ModelCard, Recipe
-from edgese.records.target import TargetPlan
+from edgese.records.conversion import TargetPlan
 from edgese.version import __version__
 
 # What exports, whatever the target.

@@ -90,7 +90,7 @@ class Operator(Record, frozen=True):
 
     @property
     def paper_flops(self) -> int:
-        """The count of arXiv:1709.01507; `edgese.records.cost.ModelCost` defines it."""
+        """The count of arXiv:1709.01507; `edgese.records.model.ModelCost` defines it."""
         if self.kind in ("global_avg_pool", "global_max_pool"):
             return self.inputs[0].elements
         return self.output.elements if self.scales else self.macs

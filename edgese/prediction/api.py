@@ -11,8 +11,8 @@ from edgese.paths import check_type
 from edgese.prediction import cases, networks, npu
 from edgese.prediction.cases import Asked, Found
 from edgese.prediction.networks import Layer
+from edgese.records.base import Interval
 from edgese.records.device import DeviceFacts
-from edgese.records.interval import Interval
 from edgese.records.model import ModelSpec
 from edgese.records.prediction import Anchor, Prediction
 

@@ -12,7 +12,7 @@ from edgese.parallel import one_thread, outputs
 from edgese.program.purity import check_answers, check_operators
 from edgese.program.storage import PROGRAM, REFERENCE, write_program
 from edgese.records.artifact import WeightsInfo
-from edgese.records.job import ProgramRecord
+from edgese.records.conversion import ProgramRecord
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,7 +17,7 @@ from edgese.program.storage import PROGRAM, REFERENCE, read_program
 from edgese.program.storage import write_program as save_program
 from edgese.program.stored import StoredProgram
 from edgese.records.artifact import ModelCard, Recipe, WeightsInfo
-from edgese.records.job import ProgramRecord
+from edgese.records.conversion import ProgramRecord
 from edgese.records.quantization import Quantization
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The base of every record: a frozen value that is strict about what it is read from."""
+"""The base of every record, and intervals."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ import msgspec
 
 from edgese.bounds import check_keys, check_toml
 from edgese.errors import InputError, OutputError, stage
+from edgese.records.bounds import Confidence, Finite
 
 _MAKE_AGAIN: Final = "It may be truncated or made by another version of edgese; make it again."
 
@@ -73,3 +74,15 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                     f"{source} is not a readable {cls.__name__}: {error}",
                     hint="Mend the key that the message names.",
                 ) from error
+
+
+class Interval(Record, frozen=True):
+    """From ``low`` to ``high``, both included, with the given confidence.
+
+    Attributes:
+        confidence: share of such intervals that hold the true value, in 0..1.
+    """
+
+    low: Finite
+    high: Finite
+    confidence: Confidence = 0.95

@@ -1,16 +1,27 @@
-"""What artifacts must keep to: limits for a device and a target, as a budget says them."""
+"""Budgets, baselines, verdicts, and what a gate or a comparison says."""
 
 from typing import Annotated, Final, Literal
 
 import msgspec
 
-from edgese.records.base import Record
-from edgese.records.bounds import Count, Share
+from edgese.records.base import Interval, Record
+from edgese.records.bounds import (
+    Count,
+    ExitCode,
+    Figure,
+    Finite,
+    Milliseconds,
+    NotNegative,
+    Positive,
+    Share,
+)
+from edgese.records.evaluation import Agreement
+from edgese.records.measurement import DeviceInfo, MeasurePlan, Profile, Ratio
 
 BudgetSource = Literal["measured", "emulated", "predicted", "estimated"]
 
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
-Positive = Annotated[float, msgspec.Meta(gt=0)]
+_AtLeastZero = Annotated[float, msgspec.Meta(ge=0)]
+_AboveZero = Annotated[float, msgspec.Meta(gt=0)]
 
 # What a slowdown beside the baseline is where no budget says it.
 MAX_SLOWDOWN: Final = 0.05
@@ -53,7 +64,7 @@ class Limit(Record, frozen=True):
 
     Attributes:
         name: the key in the budget.
-        quantity: as in `edgese.records.verdict.Observation.quantity`.
+        quantity: as in `edgese.records.budget.Observation.quantity`.
         at_most: False where the figure must be at least the bound.
         sources: of figures that it is judged by.
         device, target: that it is for; "" is every one.
@@ -96,23 +107,23 @@ class BudgetTable(Record, frozen=True):
     device: str = ""
     target: str = ""
     sources: Annotated[tuple[BudgetSource, ...], msgspec.Meta(min_length=1)] = ("measured",)
-    latency_p50_ms: Positive | None = None
-    latency_p90_ms: Positive | None = None
-    load_ms: Positive | None = None
-    first_run_ms: Positive | None = None
-    sustained_p50_ms: Positive | None = None
-    size_mb: Positive | None = None
+    latency_p50_ms: _AboveZero | None = None
+    latency_p90_ms: _AboveZero | None = None
+    load_ms: _AboveZero | None = None
+    first_run_ms: _AboveZero | None = None
+    sustained_p50_ms: _AboveZero | None = None
+    size_mb: _AboveZero | None = None
     size_bytes: Count | None = None
-    memory_mb: Positive | None = None
-    macs: Positive | None = None
-    instructions: Positive | None = None
+    memory_mb: _AboveZero | None = None
+    macs: _AboveZero | None = None
+    instructions: _AboveZero | None = None
     cpu_operators: Count | None = None
     partitions: Count | None = None
     accuracy: Share | None = None
     accuracy_drop: Share | None = None
-    max_slowdown: NotNegative | None = None
-    max_size_growth: NotNegative | None = None
-    max_memory_growth: NotNegative | None = None
+    max_slowdown: _AtLeastZero | None = None
+    max_size_growth: _AtLeastZero | None = None
+    max_memory_growth: _AtLeastZero | None = None
 
     def __post_init__(self) -> None:
         """Refuses what says one thing twice, or nothing."""
@@ -175,3 +186,293 @@ class Budget(Record, frozen=True):
             if table.device in ("", device)
             for limit in table.limits()
         )
+
+
+Verdict = Literal["meets", "misses", "unclear"]
+
+# The most trustworthy first.
+ObservationSource = Literal[
+    "measured",
+    "evaluated",
+    "read",
+    "counted",
+    "published",
+    "emulated",
+    "estimated",
+    "predicted",
+    "expected",
+    "bounded",
+]
+
+
+class Observation(Record, frozen=True):
+    """One thing that is known of an artifact.
+
+    Attributes:
+        quantity: in the words of budgets, its unit at the end.
+        value: the best guess.
+        low, high: ends of its interval; None as ``high`` is no bound.
+        told: what it rests on, in words.
+    """
+
+    quantity: str
+    value: Finite
+    low: Finite
+    high: Finite | None
+    source: ObservationSource
+    told: str = ""
+
+
+class Judged(Record, frozen=True):
+    """One limit of the budget, held against one artifact.
+
+    Attributes:
+        limit: the key in the budget.
+        verdict: "unclear" where the interval holds the bound, or where nothing that the budget
+            accepts is known.
+        value, interval: what it was judged by; None where nothing is known. The confidence is what
+            is left for this cell where several are judged together.
+        source: of that; "" where nothing is known.
+        p_value: of the hypothesis that the true figure is just the bound; None where the figure is
+            exact, or where it is not known how it spreads.
+        smallest_seen: the least figure beyond the bound that such data would call a miss in 95 of
+            100 cases; None where it is exact.
+        reason: what decided, or what is missing, as a sentence.
+        next_step: of an unclear verdict: the command that would settle it. A word of it in
+            capitals stands for something that the user has.
+    """
+
+    limit: str
+    quantity: str
+    bound: Finite
+    at_most: bool
+    verdict: Verdict
+    value: Finite | None = None
+    interval: Interval | None = None
+    source: str = ""
+    p_value: Share | None = None
+    smallest_seen: Finite | None = None
+    reason: str = ""
+    next_step: str = ""
+
+
+BASELINE_SCHEMA: Final = 1
+NOISE_SCHEMA: Final = 2
+
+# Runs of one calibration, if nobody says.
+NOISE_RUNS: Final = 20
+
+
+class BaselineCell(Record, frozen=True):
+    """One artifact on one device.
+
+    Attributes:
+        name: of the artifact's file, by which later ones are matched with it.
+        device: as in ``--device``.
+        plan: that it was measured with.
+        artifact: where it was kept, relative to the baseline's folder; "" where it was not.
+        measured: when, UTC, ISO 8601.
+    """
+
+    name: str
+    device: str
+    plan: MeasurePlan
+    profile: Profile
+    artifact: str = ""
+    measured: str = ""
+
+
+class Baseline(Record, frozen=True):
+    """What ``edgese baseline update`` leaves.
+
+    Attributes:
+        seal: see `edgese.seals`.
+    """
+
+    cells: tuple[BaselineCell, ...]
+    edgese: str
+    created: str
+    seal: str = ""
+    schema: int = BASELINE_SCHEMA
+
+
+class Noise(Record, frozen=True):
+    """One artifact measured again and again, of which nothing changed.
+
+    Attributes:
+        label, sha256: of the artifact.
+        plan: of each run.
+        levels_ms: the latency of each run, see `edgese.budgets.regression.level`.
+        figures: of each quantity that a process run has, the figure of each run, by the names of
+            `edgese.measure.summary.OF_LAUNCH`.
+        created: of each run, UTC, ISO 8601.
+
+    Raises:
+        ValueError: not every run has all of them.
+    """
+
+    device: DeviceInfo
+    target: str
+    delegate: str
+    threads: Positive
+    label: str
+    sha256: str
+    plan: MeasurePlan
+    levels_ms: Annotated[tuple[Milliseconds, ...], msgspec.Meta(min_length=1)]
+    figures: dict[str, tuple[Figure, ...]]
+    created: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what has runs without a time or a figure."""
+        counts = {len(self.created), *map(len, self.figures.values())}
+        if counts != {len(self.levels_ms)}:
+            raise ValueError("runs without a time or a figure")
+
+
+class NoiseFile(Record, frozen=True):
+    """What ``edgese profile --calibrate-noise`` leaves: one entry a device, runtime and threads.
+
+    Attributes:
+        seal: see `edgese.seals`.
+    """
+
+    noises: tuple[Noise, ...]
+    edgese: str
+    seal: str = ""
+    schema: int = NOISE_SCHEMA
+
+
+DIFFERENCE_SCHEMA: Final = 1
+
+Area = Literal[
+    "network", "numbers", "operators", "coverage", "toolchain", "file", "machine", "time"
+]
+
+
+class Change(Record, frozen=True):
+    """One thing that is not the same.
+
+    Attributes:
+        what: in the words of manifests and profiles.
+        before, after: "-" where one has none.
+        slower: why this may make the second slower, as a sentence; "" where it does not.
+        weight: of that among the reasons: the largest is told first.
+    """
+
+    area: Area
+    what: str
+    before: str
+    after: str
+    slower: str = ""
+    weight: NotNegative = 0.0
+
+
+class Differences(Record, frozen=True):
+    """What ``edgese diff`` leaves.
+
+    Attributes:
+        first, second: as they were named.
+        changes: area by area.
+        reasons: why the second may be slower, the likeliest first.
+        notes: what could not be looked at.
+    """
+
+    first: str
+    second: str
+    changes: tuple[Change, ...]
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+    schema: int = DIFFERENCE_SCHEMA
+
+
+GATE_SCHEMA: Final = 1
+COMPARISON_SCHEMA: Final = 1
+
+
+class GateCell(Record, frozen=True):
+    """One limit held against one artifact on one device.
+
+    Attributes:
+        name: of the artifact's file.
+        origin: the file that it was read from; the artifact's path where it was measured now.
+    """
+
+    name: str
+    device: str
+    target: str
+    origin: str
+    judged: Judged
+
+
+class Untrusted(Record, frozen=True):
+    """An input that cannot be judged, which is never a pass.
+
+    Attributes:
+        exit_code: see `edgese.errors`.
+    """
+
+    origin: str
+    message: str
+    hint: str
+    exit_code: ExitCode
+
+
+class GateResult(Record, frozen=True):
+    """All limits, and what follows.
+
+    Attributes:
+        budget, baseline, noise: the files that decided; "" for none.
+        project: the edgese.toml whose folder names devices, targets and recipes; "" for none.
+        cells: artifact x device x target x limit, in that order.
+        error_rate: of a wrong verdict in any of the cells, at most.
+        verdict: the worst of all; "unclear" where an input cannot be trusted.
+        exit_code: 0 only where every input was trusted and every limit is met.
+    """
+
+    budget: str
+    baseline: str
+    cells: tuple[GateCell, ...]
+    untrusted: tuple[Untrusted, ...]
+    notes: tuple[str, ...]
+    error_rate: Share
+    verdict: Verdict
+    exit_code: ExitCode
+    edgese: str
+    created: str
+    noise: str = ""
+    project: str = ""
+    schema: int = GATE_SCHEMA
+
+    @property
+    def deciding(self) -> dict[str, str]:
+        """The files that decided, by what they are."""
+        told = {name: getattr(self, name) for name in ("budget", "baseline", "noise", "project")}
+        return {name: path for name, path in told.items() if path}
+
+
+class Comparison(Record, frozen=True):
+    """Two artifacts that took turns on one device.
+
+    Attributes:
+        verdict: of the second beside the first; "cannot tell" where the interval reaches into the
+            margin.
+        margin: a difference that does not matter, as a share.
+        ratio: time of the second / time of the first.
+        smallest_seen: the least slowdown beyond the margin that such data would show in 95 of 100
+            cases, as a share.
+        profiles: of the first and the second.
+        agreement: of their answers, where pictures were given.
+        accuracy_verdict: of the second beside the first, by McNemar's exact test; "" without.
+    """
+
+    verdict: Literal["faster", "slower", "cannot tell"]
+    margin: NotNegative
+    ratio: Ratio
+    smallest_seen: Finite
+    profiles: tuple[Profile, Profile]
+    plan: MeasurePlan
+    edgese: str
+    created: str
+    agreement: Agreement | None = None
+    accuracy_verdict: Literal["", "better", "worse", "cannot tell"] = ""
+    schema: int = COMPARISON_SCHEMA

@@ -1,15 +1,14 @@
-"""What evaluating leaves: accuracies with their intervals, and every single prediction."""
+"""Accuracy: evaluations, and what others published."""
 
 from typing import Annotated
 
 import msgspec
 
 from edgese.records.artifact import WeightsInfo
-from edgese.records.base import Record
-from edgese.records.bounds import Count, Finite, Positive, Seconds, Share
-from edgese.records.interval import Interval
+from edgese.records.base import Interval, Record
+from edgese.records.bounds import Count, Finite, Percent, Positive, Seconds, Share, Side
+from edgese.records.data import LabelledBy
 from edgese.records.model import Preprocessing
-from edgese.records.pictures import LabelledBy
 
 EVALUATION_SCHEMA = 2
 
@@ -72,7 +71,7 @@ class EvaluationData(Record, frozen=True):
     Attributes:
         source: the folder or CSV file that was named.
         split: of the CSV; "" is all of it.
-        labelled_by: how classes were recognised, see `edgese.records.pictures.DataSet`.
+        labelled_by: how classes were recognised, see `edgese.records.data.DataSet`.
         listed: images that were asked for, unreadable ones included.
         sha256: over their files' names and labels; what the files hold, predictions say.
         repeated: images that were read whose contents are those of another one.
@@ -175,3 +174,32 @@ class EvaluationResult(Record, frozen=True):
     agreements: tuple[Agreement, ...]
     seal: str = ""
     schema: int = EVALUATION_SCHEMA
+
+
+class PublishedAccuracy(Record, frozen=True):
+    """Top-1 of a model with a recipe, in percent.
+
+    Attributes:
+        resolution: height and width; None is the model's own.
+        source: a key of ``urls``.
+    """
+
+    model: str
+    recipe: str
+    top1: Percent
+    source: str
+    resolution: tuple[Side, Side] | None = None
+    dataset: str = "imagenet-1k"
+
+
+class AccuracyTable(Record, frozen=True):
+    """calibration/accuracy/published.toml.
+
+    Attributes:
+        urls: where a source can be read, by the words that specs and ``accuracy`` use for it.
+        pictures: how many a data set's accuracy is counted on, by its name.
+    """
+
+    urls: dict[str, str]
+    pictures: dict[str, Count]
+    accuracy: tuple[PublishedAccuracy, ...] = ()

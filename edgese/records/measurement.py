@@ -1,10 +1,10 @@
-"""What measuring is asked for, what a device runs, and what comes back."""
+"""What was measured: inferences, operators, minutes without a pause, other programs' runs."""
 
 from typing import Annotated, Final, Literal
 
 import msgspec
 
-from edgese.records.base import Record
+from edgese.records.base import Interval, Record
 from edgese.records.bounds import (
     Celsius,
     Count,
@@ -21,9 +21,9 @@ from edgese.records.bounds import (
     Number,
     Positive,
     Seconds,
+    Share,
     Side,
 )
-from edgese.records.interval import Interval
 
 Source = Literal["measured", "emulated", "predicted", "estimated"]
 CautionCode = Literal[
@@ -268,3 +268,234 @@ class ProfileFailure(Record, frozen=True):
     error: str
     hint: str
     exit_code: ExitCode
+
+
+OPERATORS_SCHEMA = 1
+
+
+class OperatorTime(Record, frozen=True):
+    """One operator of the graph that the runtime executes, which is not always the file's.
+
+    Attributes:
+        name: of the node, in the runtime's words.
+        operator: kind, as in "QLinearConv".
+        dtype: of its output, as in "uint8": a float operator in an int8 network stands out.
+        output: shape of its output.
+        mean_ms: over the counted inferences.
+        share: of the whole inference, in 0..1.
+    """
+
+    name: str
+    operator: str
+    dtype: str
+    output: tuple[Count, ...]
+    mean_ms: Delay
+    share: Share
+
+
+class OperatorKindTime(Record, frozen=True):
+    """All operators of one kind; see `OperatorTime`."""
+
+    operator: str
+    count: Positive
+    mean_ms: Delay
+    share: Share
+
+
+class OperatorTimes(Record, frozen=True):
+    """Times of the operators of one artifact on one device.
+
+    They come from a process of their own, because recording them slows the runtime down: shares are
+    what they are good for, and ``inference_ms`` is no latency.
+
+    Where ``source`` is "emulated" there is no time in them: a millisecond is a million
+    instructions, and ``amount`` says it so.
+
+    Attributes:
+        label: the artifact's path as it was given.
+        resolution: height and width of the input.
+        trained: False for random weights.
+        unavailable: why there are no times; "" where there are.
+        runs: inferences that count.
+        inference_ms: mean of a whole inference while it was recorded; None without times.
+        outside_ms: of it, what is in no operator.
+        operators: in the order of execution.
+        kinds: the most expensive first.
+        versions: of the packages that executed it.
+    """
+
+    label: str
+    sha256: str
+    target: str
+    delegate: str
+    recipe: str
+    model: str
+    resolution: tuple[Side, Side]
+    trained: bool
+    device: DeviceInfo
+    threads: Positive
+    unavailable: str
+    edgese: str
+    created: str
+    runs: Count = 0
+    inference_ms: Delay | None = None
+    outside_ms: Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)] | None = None
+    operators: tuple[OperatorTime, ...] = ()
+    kinds: tuple[OperatorKindTime, ...] = ()
+    versions: dict[str, str] = msgspec.field(default_factory=dict)
+    source: Source = "measured"
+    schema: int = OPERATORS_SCHEMA
+
+    def amount(self, mean_ms: float) -> str:
+        """What an operator takes, with its unit."""
+        return f"{mean_ms:.3f} {'M instructions' if self.source == 'emulated' else 'ms'}"
+
+
+SustainedCautionCode = Literal[
+    "THROTTLED", "DRIFT", "FELL_OFF", "INTERRUPTED", "WARM_START", "CAUSE_UNKNOWN"
+]
+
+SUSTAINED_SCHEMA = 1
+
+
+class SustainedCaution(Record, frozen=True):
+    """Something that a reader of a curve should know.
+
+    Attributes:
+        numbers: what it was judged by.
+        message: what was seen, as a sentence.
+        advice: what to do about it.
+    """
+
+    code: SustainedCautionCode
+    numbers: dict[str, Finite]
+    message: str
+    advice: str
+
+
+class SustainedCurve(Record, frozen=True):
+    """One artifact that ran without a pause.
+
+    Attributes:
+        label: the artifact's path as it was given.
+        resolution: height and width of the input.
+        trained: False for random weights.
+        complete: False where it was interrupted; the windows until then are kept.
+        launch: its process. Each block is a window: inferences without a pause, with the clock and
+            the temperature right after.
+        start_temperature_c: before it was loaded; None where the machine does not tell.
+        throttle_events: that the machine counted meanwhile; None: unknown.
+        span_s: of what ``first`` and ``last`` are about: a minute, or a third of a shorter run.
+        first, last: the inferences of the first and of the last ``span_s``.
+        ratio: p50 of the last span / of the first one; 1.2 is 20 % slower in the end.
+        fell_off_s: when latency left the first span's for good: from then on nine of ten windows
+            have a median that is 5 % or more above its p50. None where it did not.
+        versions: of the packages that executed it.
+    """
+
+    label: str
+    sha256: str
+    target: str
+    delegate: str
+    recipe: str
+    model: str
+    resolution: tuple[Side, Side]
+    trained: bool
+    complete: bool
+    launch: Launch
+    start_temperature_c: Celsius | None
+    throttle_events: Count | None
+    span_s: Seconds
+    first: LatencySummary
+    last: LatencySummary
+    ratio: Factor
+    fell_off_s: Seconds | None
+    versions: dict[str, str]
+    cautions: tuple[SustainedCaution, ...] = ()
+    source: Source = "measured"
+
+
+class RankSwap(Record, frozen=True):
+    """Two artifacts of which the faster one of the first span is the slower one of the last.
+
+    Attributes:
+        ahead: label of the one that is faster in the first span.
+        behind: label of the one that is faster in the last span.
+        first_ratio, last_ratio: p50 of ``behind`` / of ``ahead``; above 1, then below.
+        crossed_s: from when on ``behind`` is the faster one for good.
+    """
+
+    ahead: str
+    behind: str
+    first_ratio: Factor
+    last_ratio: Factor
+    crossed_s: Seconds | None
+
+
+class SustainedResult(Record, frozen=True):
+    """What ``edgese profile --sustained`` leaves.
+
+    Artifacts run one after the other, each for the whole time, because the heat of one would show
+    in the curve of another if they took turns.
+
+    Attributes:
+        seconds: that each was to run; ``rest_s``: the pause between two.
+        window_s: length of a window, at least: it ends with the inference that is under way.
+        ranks_first, ranks_last: labels, the fastest first, by p50 of the first and last span.
+        swaps: where the two differ by more than noise.
+        complete: False where artifacts are missing or a curve was interrupted.
+    """
+
+    device: DeviceInfo
+    threads: Positive
+    seconds: Seconds
+    window_s: Seconds
+    rest_s: Seconds
+    curves: tuple[SustainedCurve, ...]
+    ranks_first: tuple[str, ...]
+    ranks_last: tuple[str, ...]
+    swaps: tuple[RankSwap, ...]
+    failures: tuple[ProfileFailure, ...]
+    complete: bool
+    edgese: str
+    created: str
+    schema: int = SUSTAINED_SCHEMA
+
+
+Tool = Literal["benchmark_model", "executor_runner", "onnxruntime_perf_test"]
+
+
+class BinaryRun(Record, frozen=True):
+    """Figures as the program itself tells them; None where it tells none.
+
+    They are not those of edgese's own runner: warm-up, input and what is within the timed part are
+    the program's choice, and only `executor_runner` tells single inferences.
+
+    Attributes:
+        delegate: that was asked for; "" for the program's default.
+        count: inferences that the figures are over.
+        load_ms: until the artifact was ready to run.
+        memory_mb: of the process: beyond its start (`benchmark_model`), or at most.
+        samples_ms: every inference in order; empty where the program tells only figures.
+        nodes, delegated: of the graph, and how many of them the last delegate took.
+        remainder: the program's words where the delegate did not take the whole graph; "" else.
+    """
+
+    tool: Tool
+    delegate: str
+    count: Positive
+    mean_ms: Milliseconds
+    min_ms: Milliseconds | None = None
+    max_ms: Milliseconds | None = None
+    std_ms: Delay | None = None
+    p50_ms: Milliseconds | None = None
+    p90_ms: Milliseconds | None = None
+    p95_ms: Milliseconds | None = None
+    p99_ms: Milliseconds | None = None
+    load_ms: Delay | None = None
+    first_run_ms: Milliseconds | None = None
+    memory_mb: Mebibytes | None = None
+    samples_ms: tuple[Milliseconds, ...] = ()
+    nodes: Count | None = None
+    delegated: Count | None = None
+    remainder: str = ""

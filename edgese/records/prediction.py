@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from edgese.records.base import Record
+from edgese.records.base import Interval, Record
 from edgese.records.bounds import Count, Milliseconds, Positive, Share, Side
-from edgese.records.interval import Interval
 
 # How much of the device was seen: this board, its facts alone, or its facts and measurements
 # that the caller gave.

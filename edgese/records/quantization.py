@@ -6,7 +6,7 @@ import msgspec
 
 from edgese.records.base import Record
 from edgese.records.bounds import Count, Decibels, Finite, Positive, Share
-from edgese.records.pictures import PicturesInfo
+from edgese.records.data import PicturesInfo
 
 RangeMethod = Literal["min_max", "percentile", "mse", "fisher"]
 _PERCENTILE = 99.99

@@ -7,9 +7,9 @@ import msgspec
 from edgese.records.artifact import WeightsInfo
 from edgese.records.base import Record
 from edgese.records.bounds import Count, Fraction, OpenShare, Positive, Seconds, Share, Side
+from edgese.records.data import PicturesInfo
 from edgese.records.evaluation import Proportion
 from edgese.records.model import ModelSpec
-from edgese.records.pictures import PicturesInfo
 
 TRAINING_SCHEMA = 1
 

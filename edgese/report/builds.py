@@ -8,8 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from edgese.records.gating import GateCell, GateResult
-from edgese.records.verdict import Judged
+from edgese.records.budget import GateCell, GateResult, Judged
 
 # What XML 1.0 has no way to say.
 _NOT_XML: Final = re.compile(r"[^\t\n\r\x20-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]")

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from edgese.measure.statistics import quantile
 from edgese.measure.summary import block_medians_ms
-from edgese.records.sustained import SustainedCurve
+from edgese.records.measurement import SustainedCurve
 from edgese.report import svg
 from edgese.report.markup import Markup, joined, tag
 from edgese.report.scale import Scale, around

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from edgese.records.emulation import Emulation
-from edgese.records.estimate import Estimate
+from edgese.records.emulation import Emulation, Estimate
 from edgese.records.prediction import Prediction
 from edgese.report import svg
 from edgese.report.markup import Markup

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from edgese.records.gating import Comparison, GateResult
+from edgese.records.budget import Comparison, GateResult
 from edgese.report.builds import next_text
 from edgese.report.markup import Markup, joined, tag
 from edgese.report.shell import section

@@ -6,12 +6,10 @@ printed, and read on a phone, by day and by night.
 
 from collections.abc import Sequence
 
-from edgese.records.emulation import Emulation
-from edgese.records.estimate import Estimate
-from edgese.records.operators_time import OperatorTimes
+from edgese.records.emulation import Emulation, Estimate
+from edgese.records.measurement import OperatorTimes, SustainedResult
 from edgese.records.prediction import Prediction
 from edgese.records.profile import ProfileResult
-from edgese.records.sustained import SustainedResult
 from edgese.report import curves, elsewhere, figures, operators, provenance
 from edgese.report.chart import shortened
 from edgese.report.markup import Markup, joined, tag

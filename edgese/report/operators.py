@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from edgese.records.operators_time import OperatorKindTime, OperatorTimes
+from edgese.records.measurement import OperatorKindTime, OperatorTimes
 from edgese.report import svg
 from edgese.report.markup import Markup, joined, tag
 from edgese.report.scale import around

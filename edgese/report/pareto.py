@@ -5,9 +5,8 @@ from math import inf
 from typing import Final, NamedTuple
 
 from edgese.budgets.judging import TRUST
-from edgese.records.budget import Limit
-from edgese.records.decision import SelectionResult, Standing
-from edgese.records.verdict import Observation
+from edgese.records.budget import Limit, Observation
+from edgese.records.selection import SelectionResult, Standing
 from edgese.report import svg
 from edgese.report.markup import Markup, joined, tag
 from edgese.report.scale import Scale, around

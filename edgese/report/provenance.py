@@ -6,14 +6,17 @@ from typing import Final
 import msgspec
 
 from edgese.budgets.regression import same_machine
-from edgese.records.emulation import Emulation
-from edgese.records.estimate import Estimate
-from edgese.records.measurement import DeviceInfo, Profile
-from edgese.records.operators_time import OperatorTimes
-from edgese.records.phone import PhoneState
+from edgese.records.device import PhoneState
+from edgese.records.emulation import Emulation, Estimate
+from edgese.records.measurement import (
+    DeviceInfo,
+    OperatorTimes,
+    Profile,
+    SustainedCurve,
+    SustainedResult,
+)
 from edgese.records.prediction import Prediction
 from edgese.records.profile import ProfileResult, ProgramProfile
-from edgese.records.sustained import SustainedCurve, SustainedResult
 from edgese.report.markup import Markup, joined, tag
 from edgese.report.tables import table
 

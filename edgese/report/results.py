@@ -8,12 +8,12 @@ import msgspec
 from edgese.budgets.regression import same_machine
 from edgese.records.artifact import Manifest
 from edgese.records.base import Record
-from edgese.records.decision import Decision, Finding, SelectionResult
+from edgese.records.budget import Comparison, GateResult
 from edgese.records.evaluation import Evaluation, EvaluationResult
-from edgese.records.gating import Comparison, GateResult
 from edgese.records.inspection import Inspection
+from edgese.records.measurement import SustainedResult
 from edgese.records.profile import ProfileResult
-from edgese.records.sustained import SustainedResult
+from edgese.records.selection import Decision, Finding, SelectionResult
 from edgese.records.training import TrainingResult
 from edgese.report import accuracy, gating, pareto, training
 from edgese.report.coverage import coverage

@@ -21,10 +21,9 @@ from edgese.measure.sustained import check_length
 from edgese.models.registry import find_model
 from edgese.paths import with_text
 from edgese.protocols import Progress
-from edgese.records.candidate import Candidate
-from edgese.records.decision import Finding, Round, SelectionResult, Spent
+from edgese.records.budget import Observation
 from edgese.records.device import DeviceFacts
-from edgese.records.verdict import Observation
+from edgese.records.selection import Candidate, Finding, Round, SelectionResult, Spent
 from edgese.selection import figures
 from edgese.selection.candidates import spec_of
 from edgese.selection.deciding import DROP, SUSTAINED, Aim, Known, decide, judge, limits_of

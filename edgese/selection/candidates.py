@@ -12,8 +12,8 @@ from edgese import catalog
 from edgese.bounds import TOML_BYTES, check_toml, content
 from edgese.errors import ConfigError, stage
 from edgese.models.registry import customized, find_model, models
-from edgese.records.candidate import Candidate, CandidateFile, Listed
 from edgese.records.model import ModelSpec, SqueezeExcite
+from edgese.records.selection import Candidate, CandidateFile, Listed
 
 OWN: Final = ""
 NONE: Final = "none"

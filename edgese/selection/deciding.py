@@ -6,18 +6,18 @@ from typing import Final, NamedTuple
 
 from edgese.budgets.judging import TRUST
 from edgese.models.registry import models
-from edgese.records.budget import Limit
-from edgese.records.candidate import Candidate, Ranking
-from edgese.records.decision import (
+from edgese.records.budget import Limit, Observation
+from edgese.records.measurement import Caution
+from edgese.records.selection import (
+    Candidate,
     Decision,
     LimitStanding,
     NearMiss,
+    Ranking,
     Relaxation,
     Standing,
     State,
 )
-from edgese.records.measurement import Caution
-from edgese.records.verdict import Observation
 from edgese.selection.expectation import Anchor, expected
 from edgese.selection.limits import held
 

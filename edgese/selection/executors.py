@@ -11,14 +11,14 @@ import msgspec
 
 from edgese.errors import ConfigError, EdgeseError, MissingDependency
 from edgese.protocols import Progress
-from edgese.records.decision import Finding
+from edgese.records.selection import Finding
 from edgese.scratch import outside
 from edgese.selection.scheduler import Step
 from edgese.selection.work import Order, made, perform
 from edgese.workers import in_order
 
 if TYPE_CHECKING:
-    from edgese.records.candidate import Candidate
+    from edgese.records.selection import Candidate
 
 # What a node of a cluster is started with for each device that it has:
 # ray start --resources '{"edgese_device": 1}'

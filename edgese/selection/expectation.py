@@ -8,7 +8,7 @@ is told in docs/measurements.md.
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from edgese.records.verdict import Observation
+from edgese.records.budget import Observation
 
 # Latency grows at least and at most with these powers of the multiply-adds, and what is not in
 # their number moves it by at most this factor.

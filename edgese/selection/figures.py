@@ -16,15 +16,14 @@ from edgese.measure.summary import OF_LAUNCH, p50_ms
 from edgese.models.cost import cost
 from edgese.models.operators import operators
 from edgese.records.artifact import Manifest
-from edgese.records.decision import Finding
+from edgese.records.budget import Observation, ObservationSource
 from edgese.records.emulation import Emulation
 from edgese.records.evaluation import Evaluation
-from edgese.records.measurement import Launch, Profile
+from edgese.records.measurement import Launch, Profile, SustainedCurve
 from edgese.records.model import ModelSpec
 from edgese.records.prediction import Prediction
 from edgese.records.profile import ProfileResult, ProgramProfile
-from edgese.records.sustained import SustainedCurve
-from edgese.records.verdict import Observation, ObservationSource
+from edgese.records.selection import Finding
 
 # Of one weight in a file; whatever a format adds comes on top.
 _WEIGHT_BYTES: Final = {"fp32": 4, "fp16": 2, "int8": 1, "int8_weights": 1}

@@ -26,8 +26,8 @@ from edgese.models.weights import UNTRAINED
 from edgese.protocols import Progress
 from edgese.quantization.api import learnt_from, quantize
 from edgese.records.artifact import ConversionOutcome, Recipe
-from edgese.records.ladder import Ladder, Rung
 from edgese.records.quantization import LayerCost, QuantizedProgram
+from edgese.records.selection import Ladder, Rung
 from edgese.targets import target_module
 from edgese.targets.requests import check_runtime
 

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from math import inf, isfinite
 
 from edgese.budgets.judging import TRUST, verdict_of
-from edgese.records.budget import Limit
-from edgese.records.decision import LimitStanding
-from edgese.records.verdict import Observation, Verdict
+from edgese.records.budget import Limit, Observation, Verdict
+from edgese.records.selection import LimitStanding
 
 
 def held(limit: Limit, known: Sequence[Observation]) -> LimitStanding:

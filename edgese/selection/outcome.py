@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from edgese.records.budget import TIMES
-from edgese.records.decision import Decision, Finding, SelectionResult, Spent
+from edgese.records.selection import Decision, Finding, SelectionResult, Spent
 from edgese.selection.deciding import Aim
 from edgese.version import __version__
 

@@ -7,9 +7,9 @@ from edgese import catalog
 from edgese.errors import ConfigError
 from edgese.models.registry import find_model, models
 from edgese.models.registry import published as known_model
-from edgese.records.accuracy import AccuracyTable
-from edgese.records.candidate import Candidate
-from edgese.records.verdict import Observation
+from edgese.records.budget import Observation
+from edgese.records.evaluation import AccuracyTable
+from edgese.records.selection import Candidate
 from edgese.statistics import clopper_pearson
 
 FILE: Final = "calibration/accuracy/published.toml"

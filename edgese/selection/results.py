@@ -9,14 +9,12 @@ from edgese.models.cost import cost
 from edgese.models.registry import models
 from edgese.records.artifact import Manifest
 from edgese.records.base import Record
-from edgese.records.candidate import Candidate
-from edgese.records.decision import Finding, SelectionResult
+from edgese.records.budget import Observation
 from edgese.records.emulation import Emulation
 from edgese.records.evaluation import Evaluation, EvaluationResult
-from edgese.records.measurement import Launch, Profile
+from edgese.records.measurement import Launch, Profile, SustainedCurve, SustainedResult
 from edgese.records.profile import ProfileResult, ProgramProfile
-from edgese.records.sustained import SustainedCurve, SustainedResult
-from edgese.records.verdict import Observation
+from edgese.records.selection import Candidate, Finding, SelectionResult
 from edgese.selection import figures
 from edgese.selection.deciding import Known
 from edgese.selection.published import published

@@ -10,7 +10,7 @@ full.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from edgese.records.candidate import Candidate
+from edgese.records.selection import Candidate
 from edgese.selection.deciding import (
     ACCURACIES,
     ACCURACY,
@@ -28,7 +28,7 @@ from edgese.selection.expectation import Anchor, expected
 from edgese.selection.limits import guessed
 
 if TYPE_CHECKING:
-    from edgese.records.verdict import Observation
+    from edgese.records.budget import Observation
 
 Work = Literal["look", "artifact", "sustained", "accuracy"]
 # In the order of what they cost.

@@ -16,11 +16,10 @@ from edgese.errors import DeviceAbsent, EdgeseError, InputError, StoreError
 from edgese.models.weights import resolve_weights
 from edgese.protocols import Progress
 from edgese.records.base import Record
-from edgese.records.candidate import Candidate
-from edgese.records.decision import Finding
 from edgese.records.evaluation import Evaluation, EvaluationResult
 from edgese.records.measurement import MeasurePlan
 from edgese.records.profile import ProfileResult
+from edgese.records.selection import Candidate, Finding
 from edgese.seals import sealed
 from edgese.selection.candidates import spec_of
 from edgese.selection.scheduler import Step, Work

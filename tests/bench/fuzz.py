@@ -47,7 +47,7 @@ import edgese
 from edgese import __main__
 from edgese.budgets.regression import figure_of
 from edgese.measure.summary import OF_LAUNCH
-from edgese.records.baseline import NOISE_RUNS, Baseline, Noise, NoiseFile
+from edgese.records.budget import NOISE_RUNS, Baseline, Noise, NoiseFile
 from edgese.records.evaluation import EvaluationResult
 from edgese.records.inspection import Inspection
 from edgese.records.measurement import MeasurePlan

@@ -27,10 +27,8 @@ from edgese.budgets.judging import ERROR_RATE, Cell, judged_together
 from edgese.budgets.regression import beside, describe, from_files, level, reaches
 from edgese.measure.statistics import quantile
 from edgese.measure.summary import summary
-from edgese.records.baseline import NOISE_RUNS, Noise
-from edgese.records.budget import MAX_SLOWDOWN, Limit
+from edgese.records.budget import MAX_SLOWDOWN, NOISE_RUNS, Judged, Limit, Noise
 from edgese.records.measurement import Block, DeviceInfo, Launch, MeasurePlan, Profile
-from edgese.records.verdict import Judged
 
 MODEL = "efficientnet_lite0"
 RESOLUTION = (128, 128)

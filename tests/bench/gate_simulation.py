@@ -18,17 +18,21 @@ from edgese.budgets.repeats import with_repeats
 from edgese.measure.summary import OF_LAUNCH, summary
 from edgese.models.registry import find_model
 from edgese.records.artifact import WeightsInfo
-from edgese.records.baseline import BaselineCell, Noise, NoiseFile
-from edgese.records.budget import RELATIVE, BudgetTable, Limit
-from edgese.records.emulation import Emulation, InstructionCounts
-from edgese.records.estimate import Estimate
+from edgese.records.base import Interval
+from edgese.records.budget import RELATIVE, BaselineCell, BudgetTable, Limit, Noise, NoiseFile
+from edgese.records.emulation import Emulation, Estimate, InstructionCounts
 from edgese.records.evaluation import Evaluation, EvaluationData, Prediction, Proportion
 from edgese.records.inspection import DelegateReport
-from edgese.records.interval import Interval
-from edgese.records.measurement import Block, DeviceInfo, Launch, MeasurePlan, Profile
+from edgese.records.measurement import (
+    Block,
+    DeviceInfo,
+    Launch,
+    MeasurePlan,
+    Profile,
+    SustainedCurve,
+)
 from edgese.records.prediction import Evidence
 from edgese.records.prediction import Prediction as LatencyPrediction
-from edgese.records.sustained import SustainedCurve
 
 LAUNCHES: Final = 12
 RUNS: Final = 20

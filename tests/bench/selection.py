@@ -13,9 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from edgese.records.budget import BudgetTable
+from edgese.records.budget import BudgetTable, Observation
 from edgese.records.measurement import MeasurePlan
-from edgese.records.verdict import Observation
 from edgese.selection import api
 from edgese.selection.api import select
 from edgese.selection.candidates import enumerated

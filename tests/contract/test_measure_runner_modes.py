@@ -11,7 +11,7 @@ from edgese.devices import host
 from edgese.errors import DeviceError
 from edgese.measure.operators import operator_times
 from edgese.measure.sustained import sustained
-from edgese.records.sustained import SustainedResult
+from edgese.records.measurement import SustainedResult
 from edgese.store import read_record
 
 

@@ -10,9 +10,9 @@ import torch
 import edgese
 from edgese import catalog, project, store
 from edgese.errors import ConfigError, EdgeseError
-from edgese.records.candidate import Candidate
 from edgese.records.measurement import MeasurePlan
 from edgese.records.model import ModelSpec
+from edgese.records.selection import Candidate
 from edgese.selection.deciding import Aim
 from edgese.selection.work import Order
 

@@ -11,9 +11,9 @@ from edgese.errors import ConfigError
 from edgese.measure.sustained import sustained
 from edgese.models.registry import find_model, to_toml
 from edgese.records.budget import BudgetTable
-from edgese.records.decision import SelectionResult
 from edgese.records.measurement import MeasurePlan
 from edgese.records.model import Published
+from edgese.records.selection import SelectionResult
 from edgese.selection.api import select
 from edgese.selection.candidates import enumerated
 from edgese.selection.deciding import Aim
@@ -46,7 +46,7 @@ def candidates(tmp_path, monkeypatch):
 
 
 def told_by_itself(candidate):
-    from edgese.records.verdict import Observation
+    from edgese.records.budget import Observation
 
     share = find_model(candidate.model).published.top1 / 100
     return Observation(quantity="accuracy", value=share, low=share, high=share, source="published")

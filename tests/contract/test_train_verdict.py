@@ -21,9 +21,9 @@ from edgese.models.builder import build
 from edgese.models.registry import customized, find_model
 from edgese.models.untrained import plausible
 from edgese.models.weights import save_weights
-from edgese.records.candidate import Candidate
 from edgese.records.measurement import MeasurePlan
 from edgese.records.model import Normalization
+from edgese.records.selection import Candidate
 from edgese.records.training import TrainingResult
 from edgese.selection.ladder import climb
 from edgese.selection.scheduler import Step

@@ -6,7 +6,7 @@ import pytest
 
 from edgese.measure.job import Subject
 from edgese.measure.summary import summary
-from edgese.records.baseline import Noise
+from edgese.records.budget import Noise
 from edgese.records.measurement import Block, DeviceInfo, Launch, MeasurePlan, Profile
 from edgese.records.profile import ProfileResult
 from edgese.seals import sealed

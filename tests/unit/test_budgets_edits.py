@@ -17,7 +17,7 @@ from edgese.budgets.api import gate, update_baseline
 from edgese.evaluation.scoring import top1
 from edgese.models.registry import find_model
 from edgese.records.artifact import Manifest, WeightsInfo
-from edgese.records.baseline import Baseline, NoiseFile
+from edgese.records.budget import Baseline, NoiseFile
 from edgese.records.evaluation import (
     Evaluation,
     EvaluationData,

@@ -19,7 +19,8 @@ from edgese.budgets.regression import beside, level
 from edgese.errors import InputError, StoreError
 from edgese.models.registry import find_model
 from edgese.records.artifact import WeightsInfo
-from edgese.records.baseline import NoiseFile
+from edgese.records.base import Interval
+from edgese.records.budget import NoiseFile
 from edgese.records.evaluation import (
     Evaluation,
     EvaluationData,
@@ -27,7 +28,6 @@ from edgese.records.evaluation import (
     Prediction,
     Proportion,
 )
-from edgese.records.interval import Interval
 from edgese.records.prediction import Evidence
 from edgese.records.prediction import Prediction as LatencyPrediction
 from edgese.records.profile import ProfileResult

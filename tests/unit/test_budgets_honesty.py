@@ -24,8 +24,7 @@ from edgese.budgets.gating import Case, decided
 from edgese.budgets.judging import Cell, judged_together
 from edgese.budgets.metrics import Against, cell_of
 from edgese.budgets.repeats import with_repeats
-from edgese.records.budget import RELATIVE, Budget, BudgetTable
-from edgese.records.gating import GateCell, GateResult
+from edgese.records.budget import RELATIVE, Budget, BudgetTable, GateCell, GateResult
 from edgese.records.prediction import Evidence
 from edgese.report.builds import annotations, junit_of, markdown_of, sarif_of
 from edgese.report.gating import gate as page_of
@@ -269,7 +268,7 @@ def test_six_runs_of_one_artifact_decide_without_noise_and_five_do_not(profile_o
 
 
 def test_noise_of_another_time_does_not_tell_how_a_run_may_be_off(profile_of, noise_of):
-    from edgese.records.baseline import NoiseFile
+    from edgese.records.budget import NoiseFile
 
     limit = BudgetTable(latency_p50_ms=12).limits()[0]
     days = tuple(f"2026-01-{day:02}T00:00:00+00:00" for day in range(1, 13))

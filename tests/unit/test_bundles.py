@@ -24,7 +24,7 @@ from edgese.errors import (
 )
 from edgese.measure.bundles import driver, import_results, importing, make_bundle, packing
 from edgese.measure.bundles.importing import contents_of, read_results
-from edgese.records.bundle import BundleContents
+from edgese.records.profile import BundleContents
 from edgese.store import sha256_of
 
 DATA = Path(__file__).parents[1] / "data" / "measure"

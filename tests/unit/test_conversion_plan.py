@@ -6,7 +6,7 @@ from edgese.errors import ConfigError
 from edgese.models.registry import customized, find_model
 from edgese.models.subject import model_name
 from edgese.records.artifact import ModelCard, ParityBound, Recipe, TargetOptions
-from edgese.records.target import TargetFacts
+from edgese.records.conversion import TargetFacts
 
 KNOWN = ("coreml", "executorch", "tflite")
 

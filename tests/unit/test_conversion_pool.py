@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from edgese import machine
 from edgese.conversion.pool import Limits, Waiting, startable
 from edgese.records.artifact import ModelCard, ParityBound, Recipe, TargetOptions
-from edgese.records.job import ConversionJob
+from edgese.records.conversion import ConversionJob
 from edgese.records.model import Preprocessing
 
 

@@ -15,7 +15,7 @@ from edgese.records.artifact import (
     TargetOptions,
     TensorInfo,
 )
-from edgese.records.job import ConversionJob
+from edgese.records.conversion import ConversionJob
 from edgese.records.model import Preprocessing
 
 LOGITS = np.random.default_rng(0).normal(size=(4, 10)).astype(np.float32)

@@ -7,7 +7,7 @@ import pytest
 from edgese.data.classes import ClassNames
 from edgese.data.listing import labelled, limited, unlabelled
 from edgese.errors import ConfigError, InputError
-from edgese.records.pictures import DataSet, Picture
+from edgese.records.data import DataSet, Picture
 
 PETS = ClassNames(classes=2, labels=("cat", "dog"))
 

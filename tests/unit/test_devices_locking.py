@@ -15,8 +15,8 @@ from edgese.devices.cooling import cooled
 from edgese.devices.heat import board_too_warm
 from edgese.devices.locking import held
 from edgese.errors import DeviceError, OutputError
+from edgese.records.device import PhoneState
 from edgese.records.measurement import Job
-from edgese.records.phone import PhoneState
 
 HOLD = """
 import sys, time

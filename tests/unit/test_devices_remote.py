@@ -13,7 +13,7 @@ from edgese.devices.heat import phone_too_warm
 from edgese.devices.shell import Listener, answered, listed
 from edgese.devices.ssh_client import Address, parsed
 from edgese.errors import ConfigError, DeviceError
-from edgese.records.phone import CoreState
+from edgese.records.device import CoreState
 from edgese.records.recognition import recognised
 
 DATA = Path(__file__).parents[1] / "data" / "phones"

@@ -14,7 +14,7 @@ from edgese.inspection import computeplan, drifts, ethosu, gpu, partitioners, re
 from edgese.inspection.pieces import Node, counted_without, pieces
 from edgese.inspection.rules import left_out
 from edgese.records.artifact import OperatorReport, OutsideOperator
-from edgese.records.estimate import CpuFallback, Estimate
+from edgese.records.emulation import CpuFallback, Estimate
 
 DATA = Path(__file__).parents[1] / "data/inspection"
 

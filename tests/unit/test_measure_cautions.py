@@ -5,8 +5,8 @@ import random
 import pytest
 
 from edgese.measure.cautions import cautions, phone_cautions
+from edgese.records.device import PhoneState
 from edgese.records.measurement import Block
-from edgese.records.phone import PhoneState
 
 
 def blocks_of(draw, count=20, runs=10, clock=lambda _: None):

@@ -14,8 +14,7 @@ from edgese.measure.curves import (
     swaps_of,
 )
 from edgese.measure.summary import summary
-from edgese.records.measurement import Block, Launch
-from edgese.records.sustained import SustainedCurve
+from edgese.records.measurement import Block, Launch, SustainedCurve
 
 
 def windows(latency_ms, seconds=600, clock=None, heat=None, seed=1):

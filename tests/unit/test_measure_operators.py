@@ -15,8 +15,7 @@ from fake_devices import FakeDevice
 from edgese.devices.qemu import Emulated
 from edgese.errors import ConfigError, DeviceError
 from edgese.measure.operators import OperatorResult, TraceEvent, operator_times, recorded
-from edgese.records.measurement import Outcome
-from edgese.records.operators_time import OperatorTimes
+from edgese.records.measurement import OperatorTimes, Outcome
 
 RECORDED = (Path(__file__).parents[1] / "data" / "measure" / "operators.json").read_bytes()
 EVENTS = msgspec.json.decode(RECORDED, type=OperatorResult).events

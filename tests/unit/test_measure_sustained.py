@@ -14,8 +14,7 @@ from fake_devices import FakeDevice
 from edgese.devices.qemu import Emulated
 from edgese.errors import ConfigError, DeviceError
 from edgese.measure.sustained import sustained
-from edgese.records.measurement import Outcome
-from edgese.records.sustained import SustainedResult
+from edgese.records.measurement import Outcome, SustainedResult
 
 DATA = Path(__file__).parents[1] / "data" / "measure"
 STDOUT = (DATA / "sustained.txt").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from edgese.errors import ConfigError, InputError, StoreError
 from edgese.measure.sweep import extended, groups, missing, resumed, started
-from edgese.records.interval import Interval
+from edgese.records.base import Interval
 from edgese.records.measurement import (
     Block,
     DeviceInfo,

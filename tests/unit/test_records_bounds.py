@@ -9,10 +9,9 @@ import pytest
 
 import edgese.records
 from edgese.errors import InputError
-from edgese.records.base import Record
+from edgese.records.base import Interval, Record
 from edgese.records.evaluation import Prediction
 from edgese.records.inspection import Inspection
-from edgese.records.interval import Interval
 from edgese.records.measurement import Block, DeviceInfo, Launch, MeasurePlan, Profile
 
 # Floats that may be anything finite, or that are bounded beside their type, with the reason.

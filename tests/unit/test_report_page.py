@@ -8,21 +8,25 @@ import msgspec
 import pytest
 
 from edgese.measure.curves import cautions_of
-from edgese.records.binary import BinaryRun
-from edgese.records.emulation import Emulation, InstructionCounts
-from edgese.records.estimate import Estimate
-from edgese.records.interval import Interval
+from edgese.records.base import Interval
+from edgese.records.emulation import Emulation, Estimate, InstructionCounts
 from edgese.records.measurement import (
+    BinaryRun,
     Block,
     Caution,
     DeviceInfo,
     LatencySummary,
     Launch,
     MeasurePlan,
+    OperatorKindTime,
+    OperatorTime,
+    OperatorTimes,
     Profile,
+    RankSwap,
     Ratio,
+    SustainedCurve,
+    SustainedResult,
 )
-from edgese.records.operators_time import OperatorKindTime, OperatorTime, OperatorTimes
 from edgese.records.prediction import Evidence, Prediction
 from edgese.records.profile import (
     ProfileFailure,
@@ -31,7 +35,6 @@ from edgese.records.profile import (
     Sweep,
     SweepArtifact,
 )
-from edgese.records.sustained import RankSwap, SustainedCurve, SustainedResult
 from edgese.report import profile_page
 from edgese.report.figures import density
 from edgese.report.markup import Markup, joined, tag

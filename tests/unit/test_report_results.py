@@ -11,15 +11,13 @@ from edgese.errors import InputError, StoreError
 from edgese.models.cost import cost
 from edgese.models.registry import find_model
 from edgese.records.artifact import WeightsInfo
-from edgese.records.budget import BudgetTable
-from edgese.records.candidate import Candidate
+from edgese.records.base import Interval
+from edgese.records.budget import BudgetTable, GateCell, GateResult, Judged, Observation, Untrusted
 from edgese.records.evaluation import Evaluation, EvaluationData, EvaluationResult, Proportion
-from edgese.records.gating import GateCell, GateResult, Untrusted
-from edgese.records.interval import Interval
 from edgese.records.measurement import Block, DeviceInfo, LatencySummary, Launch, Profile
 from edgese.records.model import Preprocessing
 from edgese.records.profile import ProfileResult
-from edgese.records.verdict import Judged, Observation
+from edgese.records.selection import Candidate
 from edgese.report import results_page
 from edgese.results import read_result
 from edgese.seals import sealed

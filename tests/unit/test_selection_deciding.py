@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgese.records.budget import Limit
-from edgese.records.candidate import Candidate
+from edgese.records.budget import Limit, Observation
 from edgese.records.measurement import Caution
-from edgese.records.verdict import Observation
+from edgese.records.selection import Candidate
 from edgese.selection.deciding import Aim, Known, decide, key, merit
 from edgese.selection.expectation import FACTOR, LEAST_POWER, MOST_POWER, Anchor, expected
 from edgese.selection.limits import held

@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from edgese.devices import sysroot
 from edgese.devices.sysroot import bundle, debian, making, wheels
 from edgese.errors import ConfigError, InputError, MissingDependency, OutputError
-from edgese.records.sysroot import SysrootManifest
+from edgese.records.device import SysrootManifest
 from edgese.store import write_record
 
 # `apt-cache show libc6 zlib1g`, shortened.

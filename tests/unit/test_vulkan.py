@@ -10,7 +10,7 @@ from edgese.__main__ import run
 from edgese.devices import vulkan
 from edgese.devices.sysroot import debian
 from edgese.errors import ConfigError, MissingDependency
-from edgese.records.sysroot import SysrootManifest
+from edgese.records.device import SysrootManifest
 from edgese.store import sha256_of, write_record
 
 

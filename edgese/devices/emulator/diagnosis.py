@@ -11,8 +11,8 @@ from edgese.devices.qemu import Emulated
 from edgese.devices.sysroot import bundle
 from edgese.errors import EdgeseError, MissingDependency
 from edgese.protocols import Progress
+from edgese.records.device import EmulatorDiagnosis, EmulatorPart
 from edgese.records.measurement import Job
-from edgese.records.sysroot import EmulatorDiagnosis, EmulatorPart
 
 if TYPE_CHECKING:
     from collections.abc import Callable

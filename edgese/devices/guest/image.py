@@ -12,7 +12,7 @@ from edgese.devices.guest.archive import write_archive
 from edgese.devices.sysroot import debian
 from edgese.errors import InputError, MissingDependency, StoreError
 from edgese.protocols import Progress
-from edgese.records.sysroot import SysrootManifest
+from edgese.records.device import SysrootManifest
 
 SETUP: Final = "edgese emulator setup --guest"
 KERNEL: Final = "vmlinuz"

@@ -8,7 +8,7 @@ from typing import Final
 
 from edgese import store
 from edgese.errors import InputError, MissingDependency, StoreError
-from edgese.records.sysroot import SysrootManifest
+from edgese.records.device import SysrootManifest
 
 LOADER: Final = "lib/ld-linux-aarch64.so.1"
 LIBRARIES: Final = ("lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu")

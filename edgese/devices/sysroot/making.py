@@ -10,7 +10,7 @@ from edgese.devices.sysroot import bundle, debian, wheels
 from edgese.devices.sysroot.bundle import EXECUTORCH_SITE, SITE, Sysroot
 from edgese.errors import InputError
 from edgese.protocols import Progress
-from edgese.records.sysroot import SysrootManifest
+from edgese.records.device import SysrootManifest
 
 _PARTIAL: Final = "root.partial"
 _KEEP: Final = ("bin", "etc", "lib", "lib64", "sbin", "usr")

@@ -22,10 +22,14 @@ from edgese.measure.bundles.driver import DAMAGED, SUFFIX
 from edgese.measure.bundles.packing import ARCHIVE, CONTENTS, HEADER_BYTES, known_contents
 from edgese.measure.job import Subject, parsed
 from edgese.measure.profiles import profiles_of
-from edgese.records.bundle import BUNDLE_SCHEMA, RESULTS_SCHEMA, BundleContents, BundleResults
-from edgese.records.device import DeviceFacts
-from edgese.records.phone import PhoneState
-from edgese.records.profile import ProfileResult
+from edgese.records.device import DeviceFacts, PhoneState
+from edgese.records.profile import (
+    BUNDLE_SCHEMA,
+    RESULTS_SCHEMA,
+    BundleContents,
+    BundleResults,
+    ProfileResult,
+)
 from edgese.records.recognition import recognised
 from edgese.seals import sealed
 

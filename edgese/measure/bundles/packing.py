@@ -18,10 +18,9 @@ from edgese.measure.bundles import driver
 from edgese.measure.job import RUNNER, Subject, measuring_job, subjects_of
 from edgese.measure.plan import checked, threads_of
 from edgese.records import recognition
-from edgese.records.bundle import BundleContents, BundleSubject
-from edgese.records.device import DeviceFacts
+from edgese.records.device import CoreState, DeviceFacts
 from edgese.records.measurement import DeviceInfo, Job, MeasurePlan
-from edgese.records.phone import CoreState
+from edgese.records.profile import BundleContents, BundleSubject
 from edgese.store import PARTIAL, cache_folder, sha256_of, staging, writable_file
 from edgese.version import __version__
 

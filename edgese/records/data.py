@@ -1,4 +1,4 @@
-"""Pictures, with and without labels."""
+"""Images and data sets."""
 
 import hashlib
 from typing import Literal
