@@ -2,6 +2,7 @@
 
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -220,6 +221,8 @@ def show_training(result: "TrainingResult") -> None:
     )
     others = ", ".join(result.files)
     ui.note(f"Beside the weights: {others}, result.json.")
+    if find_spec("matplotlib") is None:
+        ui.note("No curve was drawn: matplotlib is missing; pip install 'edgese[train]' brings it.")
     if result.classifier == "new" and result.start.trained:
         ui.note(f"The classifier is new: the weights' own has not {result.model.classes} classes.")
     if result.train.labelled_by == "order" and result.classifier == "new":

@@ -323,7 +323,7 @@ def _result(
         val=pictures.val.info if pictures.val else None,
         weights=str(path),
         sha256=store.sha256_of(path) if processes.first else "",
-        files=(LOG, TABLE, CURVE),
+        files=tuple(name for name in (LOG, TABLE, CURVE) if (folder / name).is_file()),
         seconds=round(sum(row.seconds for row in log.epochs), 3),
         versions={"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
         edgese=__version__,

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -33,12 +34,13 @@ def write_log(folder: Path, log: TrainingLog) -> None:
 
 
 def draw_curve(folder: Path, log: TrainingLog) -> None:
-    """Draws loss and accuracy over the epochs.
+    """Draws loss and accuracy over the epochs; does nothing where matplotlib is not installed.
 
     Raises:
         OutputError: the folder cannot be written, or is full.
-        ModuleNotFoundError: matplotlib is not installed.
     """
+    if find_spec("matplotlib") is None:
+        return
     # pyplot would look for a screen, and keep every figure.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -6,7 +6,6 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from edgese.data.classes import UNLABELLED
 from edgese.data.sources import Pictures
-from edgese.errors import Collapsed, ConfigError, MissingDependency
+from edgese.errors import Collapsed, ConfigError
 from edgese.machine import cores
 from edgese.records.model import Preprocessing
 from edgese.records.training import Advance, Answers, EpochRow, TrainingLog, TrainingRecipe
@@ -114,15 +113,9 @@ def fit(
         InputError: a picture or a checkpoint that cannot be read.
         Collapsed: the checkpoint's weights are NaN or infinite.
         OutputError: the folder cannot be written, or is full; the last checkpoint is still there.
-        MissingDependency: matplotlib, which draws the curve, is not installed.
         KeyboardInterrupt: it was interrupted; the checkpoint is there.
     """
     processes = processes or alone()
-    if find_spec("matplotlib") is None:
-        raise MissingDependency(
-            "The curve of a training is drawn with matplotlib, which is not installed.",
-            hint="pip install 'edgese[train]'",
-        )
     plan = Plan(
         recipe=recipe,
         pictures=len(data.train.labels),

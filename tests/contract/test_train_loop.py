@@ -46,7 +46,7 @@ from edgese.records.training import (
 )
 from edgese.training import checkpoint
 from edgese.training.extension import Extension, ParameterGroup
-from edgese.training.log import LOG, TABLE
+from edgese.training.log import CURVE, LOG, TABLE
 from edgese.training.loop import TrainingData, fit
 from edgese.training.processes import Processes, alone
 
@@ -288,6 +288,16 @@ def test_a_run_that_was_killed_after_its_last_checkpoint_still_gets_its_log(tmp_
         path.unlink()
     assert trained(tmp_path, resume=True)[1] == log
     assert [path.read_bytes() for path in files] == whole
+
+
+@pytest.mark.usefixtures("drawn")
+@pytest.mark.parametrize("installed", [True, False])
+def test_without_matplotlib_there_is_a_log_and_no_curve(tmp_path, monkeypatch, installed):
+    if not installed:
+        monkeypatch.setattr("edgese.training.log.find_spec", lambda _: None)
+    trained(tmp_path, changed(epochs=1), data=some(16))
+    assert (tmp_path / LOG).is_file()
+    assert (tmp_path / CURVE).is_file() == installed
 
 
 def test_a_second_ctrl_c_does_not_wait(tmp_path):
