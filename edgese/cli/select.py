@@ -384,8 +384,7 @@ def show_selection(result: "SelectionResult") -> None:
         ui.note(note)
     if result.budget:
         ui.note(f"budget: {result.budget}")
-    if decision.chosen:
-        chosen = next(one for one in decision.standings if one.label == decision.chosen)
+    if (chosen := decision.winner) is not None:
         ui.echo(f"Chosen: {decision.chosen}" + (f" ({chosen.artifact})" if chosen.artifact else ""))
         for caution in decision.cautions:
             ui.note(f"CAUTION: {caution}")

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from edgese.__main__ import run
+from edgese.errors import InputError
 from edgese.evaluation.scoring import top1
 from edgese.models.cost import cost
 from edgese.models.registry import find_model
@@ -18,7 +19,12 @@ from edgese.records.artifact import WeightsInfo
 from edgese.records.candidate import Candidate
 from edgese.records.decision import Finding
 from edgese.records.evaluation import Evaluation, EvaluationData, EvaluationResult, Prediction
+from edgese.records.verdict import Observation
+from edgese.report import results_page
+from edgese.results import read_result
 from edgese.seals import sealed
+from edgese.selection.deciding import Aim, Known, decide
+from edgese.selection.outcome import result_of as selection_of
 
 SPEC = find_model("efficientnet_lite0")
 A, B = "a" * 64, "b" * 64
@@ -191,3 +197,15 @@ def test_what_a_finding_holds_is_checked_like_a_file_of_its_own(chosen, profile,
     found = chosen(sealed(changed(finding, **{part: edits[part]})))
     assert found.code == 8
     assert "are told" in found.error
+
+
+def test_a_selection_whose_winner_is_no_candidate_is_refused(tmp_path):
+    accuracy = Observation(quantity="accuracy", value=0.8, low=0.8, high=0.8, source="evaluated")
+    made = decide([Known(FINDING, (accuracy,))], Aim(()))
+    path = tmp_path / "selection.json"
+    told = sealed(selection_of(made, Aim(()), device="host", budget=""))
+    path.write_text(told.to_json())
+    assert made.winner.label in results_page([read_result(path)])
+    path.write_text(told.to_json().replace(f'"chosen": "{made.chosen}"', '"chosen": "another"'))
+    with pytest.raises(InputError, match="none of the candidates"):
+        read_result(path)
