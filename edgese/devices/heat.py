@@ -102,7 +102,7 @@ def board_too_warm(now: Warm, below_c: float) -> str:
 
 def field(battery: str, name: str) -> int | None:
     """A number of ``dumpsys battery``."""
-    found = re.search(rf"^\s*{name}: (-?[0-9]{1, 18})\s*$", battery, re.MULTILINE)
+    found = re.search(rf"^\s*{name}: (-?[0-9]{{1,18}})\s*$", battery, re.MULTILINE)
     return int(found.group(1)) if found else None
 
 

@@ -8,6 +8,7 @@ from edgese.data.classes import ClassNames
 from edgese.data.listing import labelled
 from edgese.devices import adb_client, ssh_client
 from edgese.devices.clusters import cores
+from edgese.devices.heat import field
 from edgese.devices.shell import answered
 from edgese.devices.sysfs import temperatures
 from edgese.errors import ConfigError, InputError
@@ -56,6 +57,8 @@ def test_what_a_device_says_is_no_crash(text):
     assert cores(f"{text} 1 - - -") == ()
     assert cores(f"0 1 {text} - -")[0].maximum_mhz is None
     assert temperatures(f"{text} cpu") == {}
+    assert field(f"  level: {text}\n", "level") is None
+    assert field("  level: 84\n", "level") == 84
 
 
 @pytest.mark.parametrize("text", [*ODD, "-1", "4"])
