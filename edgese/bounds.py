@@ -9,7 +9,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, Final
@@ -49,6 +49,28 @@ _KINDS: Final = (
 _DESCRIPTORS: Final = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 _QUOTED: Final = re.compile(rb'"(?:[^"\\\n]|\\.)*"|' + rb"'[^'\n]*'")
 _DOTTED: Final = re.compile(rb"(?<![\w-])(?:[\w-]+[ \t]*\.[ \t]*){%d}" % TOML_PARTS)
+
+
+# What Python reads as a number takes the square of its digits; above 4300 it raises.
+_DIGITS: Final = 18
+# Characters of a name in a message.
+_TOLD: Final = 200
+
+
+def whole(text: str) -> int | None:
+    """Return the number that at most 18 decimal digits are; None of any other text.
+
+    `str.isdigit` holds for digits that `int` does not read, such as an exponent's.
+    """
+    return int(text) if len(text) <= _DIGITS and text.isdecimal() else None
+
+
+def shortened(names: Iterable[str], most: int = 8) -> str:
+    """Return names of a file in a row for a message: a few of them, and none of them at length."""
+    every = [*names]
+    told = [name if len(name) <= _TOLD else f"{name[:_TOLD]}..." for name in every[:most]]
+    more = f" and {len(every) - most} more" if len(every) > most else ""
+    return ", ".join(told) + more
 
 
 def is_there(path: Path) -> bool:

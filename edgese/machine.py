@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from edgese import lifeline
+from edgese.bounds import whole
 
 _LINUX: Final = platform.system() == "Linux"
 _CGROUPS: Final = Path("/sys/fs/cgroup")
@@ -156,4 +157,4 @@ def _number(path: Path) -> int | None:
         text = path.read_text(encoding="ascii").strip()
     except OSError:
         return None
-    return int(text) if text.isdigit() else None
+    return whole(text)

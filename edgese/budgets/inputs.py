@@ -26,7 +26,7 @@ from edgese.records.budget import Untrusted
 from edgese.records.emulation import Emulation, Estimate
 from edgese.records.evaluation import Evaluation, EvaluationResult
 from edgese.records.inspection import Inspection
-from edgese.records.measurement import MeasurePlan, Profile
+from edgese.records.measurement import MeasurePlan, Profile, SustainedResult
 from edgese.records.profile import ProfileResult, ProgramProfile
 from edgese.records.selection import Finding, SelectionResult
 from edgese.results import read_result, remake_of
@@ -125,15 +125,15 @@ def check_result(result: ProfileResult, path: Path) -> None:
         DeviceError: an artifact could not be measured when it was made.
     """
     check_seal(result, path, PROFILE)
-    if not result.complete:
-        raise InputError(
-            f"{path} is not complete: groups of it are missing.",
-            hint="Go on with `edgese profile ... --resume`.",
-        )
+    _check_complete(result, path)
     for failure in result.failures:
         raise DeviceError(
             f"{path}: {failure.label} could not be measured: {failure.error}", hint=failure.hint
         )
+    _check_measured(result, path)
+
+
+def _check_measured(result: ProfileResult, path: Path) -> None:
     if result.profiles and result.plan is None:
         raise InputError(f"{path} has profiles and no plan.", hint=f"Make it again: `{PROFILE}`.")
     check_moment(result.created, path)
@@ -149,27 +149,73 @@ def check_result(result: ProfileResult, path: Path) -> None:
     for one in _described(result):
         check_artifact(one, path)
     for label, what in _contradictions(result):
+        raise _contradictory(path, label, what)
+    if result.sustained is not None:
+        _check_curves(result.sustained, path)
+
+
+def _check_curves(result: SustainedResult, path: Path) -> None:
+    # It imports all that knows devices, and few results have curves.
+    from edgese.measure.curves import last_of
+
+    for curve in result.curves:
+        if summary(last_of(curve.launch.blocks, curve.span_s)) != curve.last:
+            what = "its last minute is not the one of its windows"
+            raise _contradictory(path, curve.label, what)
+
+
+def _contradictory(path: Path, label: str, what: str) -> InputError:
+    return InputError(
+        f"{path}: {label}: {what}.", hint=f"It was cut or mixed; make it again: `{PROFILE}`."
+    )
+
+
+def _check_complete(result: ProfileResult, path: Path) -> None:
+    if not result.complete:
         raise InputError(
-            f"{path}: {label}: {what}.", hint=f"It was cut or mixed; make it again: `{PROFILE}`."
+            f"{path} is not complete: groups of it are missing.",
+            hint="Go on with `edgese profile ... --resume`.",
         )
 
 
 def checked(record: Record, path: Path) -> Record:
     """A record that a choice may rest on.
 
+    What a finding or a selection holds is checked like a file of its own. An artifact that could
+    not be measured is no candidate, and the others of its result are.
+
     Raises:
-        InputError, StoreError: it has no seal, was changed since, or contradicts itself.
+        InputError, StoreError: it has no seal, is not complete, was changed since, or contradicts
+            itself.
     """
     match record:
-        case ProfileResult() if record.complete:
+        case ProfileResult():
+            # Before the seal, which what is not complete does not have.
+            _check_complete(record, path)
             check_seal(record, path, PROFILE)
-            for one in _described(record):
-                check_artifact(one, path)
-        case EvaluationResult():
-            check_evaluations(record, path)
-        case Inspection() | Manifest() | Finding() | SelectionResult():
+        case EvaluationResult() | Inspection() | Manifest() | Finding() | SelectionResult():
             check_seal(record, path, remake_of(type(record)))
+    _check_held(record, path)
     return record
+
+
+def _check_held(record: Record | None, path: Path) -> None:
+    match record:
+        case ProfileResult():
+            _check_measured(record, path)
+        case SustainedResult():
+            _check_curves(record, path)
+        case Evaluation():
+            _check_evaluation(record, path)
+        case EvaluationResult():
+            for one in record.evaluations:
+                _check_evaluation(one, path)
+        case Finding():
+            for part in (record.profile, record.evaluation, record.reference):
+                _check_held(part, path)
+        case SelectionResult():
+            for finding in record.findings:
+                _check_held(finding, path)
 
 
 def check_moment(text: str, path: Path) -> None:
@@ -253,14 +299,6 @@ def _contradictions(result: ProfileResult) -> Iterator[tuple[str, str]]:
         told = estimate.cycles / estimate.clock_mhz / 1e3
         if not isclose(told, estimate.latency_ms, rel_tol=_ROUNDED):
             yield estimate.label, "its latency is not its cycles at its clock"
-    if result.sustained is None:
-        return
-    # It imports all that knows devices, and few results have curves.
-    from edgese.measure.curves import last_of
-
-    for curve in result.sustained.curves:
-        if summary(last_of(curve.launch.blocks, curve.span_s)) != curve.last:
-            yield curve.label, "its last minute is not the one of its windows"
 
 
 def check_profile(profile: Profile, plan: MeasurePlan, path: Path) -> None:

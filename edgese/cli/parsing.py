@@ -2,20 +2,22 @@
 
 import re
 
+from edgese.bounds import whole
 from edgese.errors import ConfigError
+from edgese.records.bounds import LARGEST_SIDE
 
 
 def resolution_of(value: str | None) -> tuple[int, int] | None:
     """Height and width from "224" or "224x320"; None stays None.
 
     Raises:
-        ConfigError: anything else, or a side of 0.
+        ConfigError: anything else, or a side of 0 or beyond what a tensor can have.
     """
     if value is None:
         return None
-    match = re.fullmatch(r"(\d+)(?:x(\d+))?", value)
-    sides = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    if min(sides) < 1:
+    height, _, width = value.partition("x")
+    sides = (whole(height) or 0, whole(width if "x" in value else height) or 0)
+    if not 1 <= min(sides) <= max(sides) <= LARGEST_SIDE:
         raise ConfigError(
             f"--resolution {value!r} is not a size in pixels.",
             hint="Give a side, as in 224, or height x width, as in 224x320.",

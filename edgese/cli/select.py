@@ -229,26 +229,14 @@ def select(
 
 
 def exit_code(result: "SelectionResult") -> int:
-    """0 where one was chosen, 1 where all miss the budget, 6 where it is open whether one does.
-
-    6 too where the one that was chosen has collapsed in its quantization.
-    """
-    from edgese.errors import Collapsed, MeasurementError
+    """0 where one was chosen, 1 where all miss the budget, 6 where it is open whether one does."""
+    from edgese.errors import MeasurementError
 
     decision = result.decision
     if decision.chosen:
-        return Collapsed.exit_code if collapse_of_chosen(result) else 0
+        return 0
     open_ = any(one.state in ("unclear", "failed") for one in decision.standings)
     return MeasurementError.exit_code if open_ else 1
-
-
-def collapse_of_chosen(result: "SelectionResult") -> str:
-    """Why the file that was chosen must not be shipped; "" where nothing shows that."""
-    for found in result.findings:
-        of = found.manifest.quantization if found.manifest else None
-        if found.candidate.label == result.decision.chosen and of is not None and of.collapse:
-            return of.collapse
-    return ""
 
 
 def _aim(
@@ -345,9 +333,9 @@ def _from_results(
     from edgese.results import read_result
     from edgese.selection.deciding import decide
     from edgese.selection.outcome import result_of
-    from edgese.selection.results import known_of
+    from edgese.selection.results import comparable
 
-    known, found = known_of([checked(read_result(file), file) for file in files], device)
+    known, found = comparable([checked(read_result(file), file) for file in files], device)
     aim = _aim(budget, found, rank, latency_target, exponent)
     return result_of(decide(known, aim), aim, device=found, budget=budget_place(budget))
 
@@ -395,11 +383,8 @@ def show_selection(result: "SelectionResult") -> None:
         ui.note(note)
     if result.budget:
         ui.note(f"budget: {result.budget}")
-    if decision.chosen:
-        chosen = next(one for one in decision.standings if one.label == decision.chosen)
+    if (chosen := decision.winner) is not None:
         ui.echo(f"Chosen: {decision.chosen}" + (f" ({chosen.artifact})" if chosen.artifact else ""))
-        if collapse := collapse_of_chosen(result):
-            ui.note(f"COLLAPSED: {collapse}. Do not ship it.")
         for caution in decision.cautions:
             ui.note(f"CAUTION: {caution}")
         return

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+from edgese.bounds import whole
 from edgese.records.base import Record
 from edgese.records.data import LabelledBy
 
@@ -39,7 +40,10 @@ class ClassNames(Record, frozen=True):
 
         def index(value: str) -> int | None:
             if value in numbers:
-                return int(value) if 0 <= int(value) < self.classes else None
+                number = whole(value.removeprefix("+").removeprefix("-"))
+                if number is None or (number and value.startswith("-")):
+                    return None
+                return number if number < self.classes else None
             return exact.get(value, folded.get(_folded(value)))
 
         by: LabelledBy = "number" if numbers.issuperset(values) else "name"

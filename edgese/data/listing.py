@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from edgese.bounds import LISTING_BYTES, check_size, opened
+from edgese.bounds import LISTING_BYTES, check_size, opened, shortened
 from edgese.data.classes import ClassNames
 from edgese.data.pictures import SUFFIXES
 from edgese.errors import ConfigError, InputError
@@ -159,8 +159,8 @@ def _csv(source: Path, split: str, names: ClassNames) -> DataSet:
         label = indices[row["label"]]
         if label is None:
             raise InputError(
-                f"Line {line} of {source} has the label {row['label']!r}, which is no class of the "
-                "model.",
+                f"Line {line} of {source} has the label {shortened([row['label']])!r}, which is no "
+                "class of the model.",
                 hint=f"Give a number from 0 to {names.classes - 1} or the name of a class.",
             )
         pictures.append(Picture(file=row["file"], label=label))
@@ -181,7 +181,7 @@ def _rows(source: Path, split: str, columns: tuple[str, ...]) -> list[tuple[int,
         rows = [(line, row) for line, row in rows if row["split"] == split]
         if not rows:
             raise InputError(
-                f"{source} has no row of the split {split!r}.", hint=f"It has: {', '.join(splits)}."
+                f"{source} has no row of the split {split!r}.", hint=f"It has: {shortened(splits)}."
             )
     if not rows:
         raise InputError(f"{source} has no rows.", hint="List at least one picture in it.")
@@ -226,7 +226,7 @@ def _cells(source: Path, needed: tuple[str, ...]) -> list[tuple[int, dict[str, s
             if missing := [column for column in needed if column not in reader.fieldnames]:
                 raise InputError(
                     f"{source} has no column {' and no column '.join(map(repr, missing))}.",
-                    hint=f"Its first line names: {', '.join(reader.fieldnames) or 'nothing'}.",
+                    hint=f"Its first line names: {shortened(reader.fieldnames) or 'nothing'}.",
                 )
             rows = []
             for row in reader:

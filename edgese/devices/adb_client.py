@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
 
+from edgese.bounds import whole
 from edgese.errors import ConfigError, DeviceError, MissingDependency
 from edgese.lifeline import Child, run
 from edgese.records.base import Record
@@ -81,11 +82,12 @@ def server_address(text: str) -> tuple[str, int]:
         ConfigError: it is not of this form.
     """
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 2**16:
+    number = whole(port)
+    if not host or number is None or not 0 < number < 2**16:
         raise ConfigError(
             f"{text!r} is no address of an adb server.", hint="Give HOST:PORT, as in lab:5037."
         )
-    return host, int(port)
+    return host, number
 
 
 @dataclass(frozen=True)

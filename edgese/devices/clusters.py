@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from edgese.bounds import whole
 from edgese.records.device import CoreState
 
 
@@ -10,10 +11,10 @@ def cores(text: str) -> tuple[CoreState, ...]:
     found = []
     for line in text.splitlines():
         number, online, maximum, current, governor = [*line.split(), *"-----"][:5]
-        if number.isdigit():
+        if (place := whole(number)) is not None:
             found.append(
                 CoreState(
-                    number=int(number),
+                    number=place,
                     maximum_mhz=_mhz(maximum),
                     current_mhz=_mhz(current),
                     governor="" if governor == "-" else governor,
@@ -35,4 +36,5 @@ def governors(cores: Sequence[CoreState]) -> str:
 
 
 def _mhz(khz: str) -> float | None:
-    return int(khz) / 1000 if khz.isdigit() else None
+    found = whole(khz)
+    return None if found is None else found / 1000

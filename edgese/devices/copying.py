@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from edgese.bounds import whole
 from edgese.devices import shell
 from edgese.devices.remote import Remote, ask, lost, refused, told
 from edgese.errors import DeviceError
@@ -98,7 +99,8 @@ def _free_kb(remote: Remote, folder: str) -> int:
     except DeviceError:
         return -1
     # "filesystem 1K-blocks used available capacity mounted".
-    return int(words[3]) if len(words) > 3 and words[3].isdigit() else -1
+    free = whole(words[3]) if len(words) > 3 else None
+    return -1 if free is None else free
 
 
 def _size_kb(path: Path) -> int:

@@ -24,8 +24,10 @@ TIMEOUT_S: Final = 600.0
 
 # A sensor type of Android's thermal HAL: the case, which is what throttling is decided by.
 _SKIN: Final = 3
-_TEMPERATURE: Final = re.compile(r"Temperature\{mValue=([-\d.]+), mType=(-?\d+), mName=([^,}]+)")
-_STATUS: Final = re.compile(r"^\s*Thermal Status: (\d+)", re.MULTILINE)
+_TEMPERATURE: Final = re.compile(
+    r"Temperature\{mValue=([-\d.]+), mType=(-?[0-9]{1,9}), mName=([^,}]+)"
+)
+_STATUS: Final = re.compile(r"^\s*Thermal Status: ([0-9]{1,9})", re.MULTILINE)
 
 
 class Warm(Protocol):
@@ -100,7 +102,7 @@ def board_too_warm(now: Warm, below_c: float) -> str:
 
 def field(battery: str, name: str) -> int | None:
     """A number of ``dumpsys battery``."""
-    found = re.search(rf"^\s*{name}: (-?\d+)\s*$", battery, re.MULTILINE)
+    found = re.search(rf"^\s*{name}: (-?[0-9]{{1,18}})\s*$", battery, re.MULTILINE)
     return int(found.group(1)) if found else None
 
 

@@ -15,6 +15,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from edgese.bounds import whole
 from edgese.records.base import Record
 
 # What a shell returns for a command that is there but cannot be run, and for one that is not there.
@@ -73,10 +74,10 @@ def marked(script: str, mark: str) -> str:
 def answered(stdout: str, mark: str, stderr: str = "") -> Answer:
     """Reads the answer to a `marked` script."""
     text, found, code = stdout.rpartition(f"{mark}:")
-    number = code.strip()
-    if not found or not number.isdigit():
+    number = whole(code.strip())
+    if not found or number is None:
         return Answer(code=None, stdout=stdout, stderr=stderr)
-    return Answer(code=int(number), stdout=text, stderr=stderr)
+    return Answer(code=number, stdout=text, stderr=stderr)
 
 
 def listing(names: Sequence[str], mark: str) -> str:
@@ -96,9 +97,12 @@ def listed(text: str, mark: str) -> dict[int, FarFile]:
     files = {}
     for line in text.splitlines():
         fields = line.split()
-        if len(fields) == _FIELDS and fields[0] == mark and fields[1].isdigit():
+        if len(fields) != _FIELDS or fields[0] != mark:
+            continue
+        number, size = whole(fields[1]), whole(fields[2])
+        if number is not None and size is not None:
             digest = "" if fields[3] == "-" else fields[3]
-            files[int(fields[1])] = FarFile(sha256=digest, size_bytes=int(fields[2]))
+            files[number] = FarFile(sha256=digest, size_bytes=size)
     return files
 
 
@@ -188,9 +192,10 @@ class Listener:
             self._told.append(line)
             return []
         text, found, code = line.partition(f"{self._mark}:")
-        if not found or not code.strip().isdigit():
+        number = whole(code.strip())
+        if not found or number is None:
             return [line]
-        self._code = int(code)
+        self._code = number
         return [text] if text else []
 
     def ending(self) -> Ending:

@@ -25,7 +25,7 @@ _COPY_TIMEOUT_S: Final = 3600.0
 _QUIET_S: Final = 15
 _ADDRESS: Final = re.compile(
     r"(?:(?P<user>[A-Za-z0-9_][\w.-]*)@)?"
-    r"(?:\[(?P<v6>[0-9A-Fa-f:]+)\]|(?P<host>[A-Za-z0-9_][\w.-]*))(?::(?P<port>\d+))?"
+    r"(?:\[(?P<v6>[0-9A-Fa-f:]+)\]|(?P<host>[A-Za-z0-9_][\w.-]*))(?::(?P<port>[0-9]{1,5}))?"
 )
 # What the client says where it gets no connection, what that means, and what helps.
 _REASONS: Final = (

@@ -54,14 +54,14 @@ def temperatures(text: str) -> dict[str, float]:
     zones = {}
     for line in text.splitlines():
         value, _, name = line.partition(" ")
-        if re.fullmatch(r"-?\d+", value) and name and plausible(int(value) / 1000):
+        if re.fullmatch(r"-?[0-9]{1,9}", value) and name and plausible(int(value) / 1000):
             zones[name] = int(value) / 1000
     return zones
 
 
 def memory_mb(text: str) -> int | None:
     """All memory, from /proc/meminfo."""
-    found = re.search(r"^MemTotal:\s+(\d+) kB", text, re.MULTILINE)
+    found = re.search(r"^MemTotal:\s+([0-9]{1,18}) kB", text, re.MULTILINE)
     return int(found.group(1)) // 1024 if found else None
 
 

@@ -1,10 +1,13 @@
 """From a spec to a torch module: one builder for every family."""
 
 from collections import OrderedDict
+from contextlib import AbstractContextManager
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
+from edgese.errors import ConfigError, stage
 from edgese.models import blocks
 from edgese.models.blocks import BlockShape, ConvShape, GateShape
 from edgese.models.layers import ACTIVATIONS, ConvNorm, SqueezeExcitation, StochasticDepth
@@ -14,9 +17,33 @@ from edgese.records.model import ModelSpec, Stem
 
 
 def build(spec: ModelSpec) -> "Network":
-    """The network that ``spec`` describes, freshly initialised, in training mode."""
+    """The network that ``spec`` describes, freshly initialised, in training mode.
+
+    Raises:
+        ConfigError: it has tensors that torch cannot make, such as ones of more than all memory.
+    """
     check_type("spec", spec, ModelSpec)
-    return Network(spec)
+    with _sized(spec):
+        return Network(spec)
+
+
+def build_empty(spec: ModelSpec) -> "Network":
+    """The network, in training mode, with weights that nothing has filled.
+
+    Raises:
+        ConfigError: as `build`.
+    """
+    # Nothing that is overwritten at once needs to be initialised first.
+    with torch.device("meta"):
+        network = build(spec)
+    with _sized(spec):
+        return network.to_empty(device="cpu")
+
+
+def _sized(spec: ModelSpec) -> AbstractContextManager[None]:
+    """Return what turns torch's refusal to make tensors into an error."""
+    hint = "A layer is likely too large for this machine; see its channels and classes."
+    return stage(f"build {spec.name}", ConfigError, hint=hint)
 
 
 class Block(nn.Module):

@@ -103,18 +103,14 @@ def load_network(spec: ModelSpec, resolved: ResolvedWeights) -> tuple["Network",
 
     Raises:
         InputError: the file does not hold this network's weights, or holds NaN or infinity.
+        ConfigError: the network is too large for this machine.
     """
     check_type("spec", spec, ModelSpec)
     check_type("resolved", resolved, ResolvedWeights)
-    import torch
-
-    from edgese.models.builder import build
+    from edgese.models.builder import build_empty
     from edgese.models.untrained import plausible
 
-    # Nothing that is overwritten at once needs to be initialised first.
-    with torch.device("meta"):
-        network = build(spec)
-    network.to_empty(device="cpu")
+    network = build_empty(spec)
     if resolved.path:
         naming = _fill(network, read_tensors(Path(resolved.path)), resolved.path)
     else:

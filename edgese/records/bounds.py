@@ -16,7 +16,8 @@ _DAY_NS: Final = 86_400 * 10**9
 Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
 # Height, width, channels and other sides of tensors.
-Side = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+LARGEST_SIDE: Final = 2**31 - 1
+Side = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_SIDE)]
 Number = Annotated[int, msgspec.Meta(ge=-_MOST, le=_MOST)]
 ExitCode = Annotated[int, msgspec.Meta(ge=0, le=255)]
 

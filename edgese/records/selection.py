@@ -222,6 +222,16 @@ class Decision(Record, frozen=True):
     missing: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Refuse a winner that is no candidate."""
+        if self.chosen and self.winner is None:
+            raise ValueError(f"{self.chosen!r} was chosen, and is none of the candidates")
+
+    @property
+    def winner(self) -> Standing | None:
+        """What was chosen."""
+        return next((one for one in self.standings if one.label == self.chosen), None)
+
 
 class Spent(Record, frozen=True):
     """What a round of the selection did.

@@ -110,8 +110,7 @@ def _selection(result: SelectionResult) -> Markup:
 
 
 def _answer(decision: Decision) -> Markup:
-    if decision.chosen:
-        (chosen,) = [one for one in decision.standings if one.label == decision.chosen]
+    if (chosen := decision.winner) is not None:
         return joined(
             tag("p", tag("b", decision.chosen), class_="answer"),
             tag("p", tag("span", chosen.artifact, class_="hash")) if chosen.artifact else None,

@@ -26,7 +26,16 @@ from edgese.records.device import DeviceFacts
 from edgese.records.selection import Candidate, Finding, Round, SelectionResult, Spent
 from edgese.selection import figures
 from edgese.selection.candidates import spec_of
-from edgese.selection.deciding import DROP, SUSTAINED, Aim, Known, decide, judge, limits_of
+from edgese.selection.deciding import (
+    DROP,
+    SUSTAINED,
+    Aim,
+    Known,
+    collapsed,
+    decide,
+    judge,
+    limits_of,
+)
 from edgese.selection.executors import Alone, Cluster, Executors
 from edgese.selection.outcome import result_of
 from edgese.selection.published import published
@@ -264,6 +273,8 @@ class _Selection:
             known = known._replace(failed=f"{found.error} {found.hint}".strip())
         elif found.artifact:
             known = known._replace(artifact=found.artifact)
+        if found.manifest is not None and found.manifest.collapse:
+            known = known._replace(failed=collapsed(found.manifest.collapse))
         if found.profile is not None:
             said = tuple(one for each in found.profile.profiles for one in each.cautions)
             known = known._replace(cautions=said)

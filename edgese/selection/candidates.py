@@ -17,7 +17,7 @@ from edgese.records.selection import Candidate, CandidateFile, Listed
 
 OWN: Final = ""
 NONE: Final = "none"
-_NUMBERED: Final = re.compile(r"(?P<stem>.*?)(?P<number>\d+)")
+_NUMBERED: Final = re.compile(r"(?P<stem>.*?)(?P<number>[0-9]{1,9})")
 
 
 def enumerated(

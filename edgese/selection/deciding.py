@@ -116,6 +116,11 @@ def judge(known: Known, aim: Aim) -> tuple[LimitStanding, ...]:
     return tuple(held(limit, known.figures) for limit in limits_of(known.candidate, aim))
 
 
+def collapsed(reason: str) -> str:
+    """Return why an artifact whose quantization collapsed is no candidate; "" without a reason."""
+    return f"Its quantization collapsed: {reason}." if reason else ""
+
+
 def limits_of(candidate: Candidate, aim: Aim) -> tuple[Limit, ...]:
     """The limits that hold for a candidate: those of all targets, and those of its own."""
     return tuple(one for one in aim.limits if one.target in ("", candidate.target))

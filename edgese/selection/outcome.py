@@ -38,7 +38,7 @@ def result_of(
 
 def _cautions(decision: Decision) -> Iterator[str]:
     """Yield what a gate would still ask, where times that were measured once decided."""
-    chosen = next((one for one in decision.standings if one.label == decision.chosen), None)
+    chosen = decision.winner
     if chosen is None:
         return
     times = [

@@ -5,6 +5,7 @@ import os
 import socket
 import zipfile
 
+import msgspec
 import pytest
 import torch
 from PIL import Image
@@ -16,6 +17,7 @@ from edgese.data.pictures import read_picture
 from edgese.data.sources import pictures_of_files
 from edgese.errors import ConfigError, ConversionError, InputError
 from edgese.evaluation.api import evaluate
+from edgese.models.builder import build
 from edgese.models.registry import find_model
 from edgese.models.subject import find_subject
 from edgese.models.weights import load_network, resolve_weights, save_weights
@@ -386,3 +388,12 @@ def test_modules_that_torch_cannot_export_are_a_conversion_error(kind):
 def test_modules_without_numbers_are_refused_with_the_reason(make, reason):
     with pytest.raises(ConfigError, match=reason):
         subject(make())
+
+
+@pytest.mark.parametrize("classes", [10**11, 10**20])
+def test_a_network_that_no_memory_holds_is_a_config_error(spec, classes):
+    large = msgspec.structs.replace(spec, classes=classes)
+    with pytest.raises(ConfigError, match="too large for this machine"):
+        load_network(large, resolve_weights(large, "none"))
+    with pytest.raises(ConfigError, match="too large for this machine"):
+        build(large)

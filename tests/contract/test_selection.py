@@ -10,12 +10,13 @@ from edgese.__main__ import run
 from edgese.errors import ConfigError
 from edgese.measure.sustained import sustained
 from edgese.models.registry import find_model, to_toml
+from edgese.records.artifact import Manifest
 from edgese.records.budget import BudgetTable
 from edgese.records.measurement import MeasurePlan
 from edgese.records.model import Published
 from edgese.records.selection import SelectionResult
 from edgese.selection.api import select
-from edgese.selection.candidates import enumerated
+from edgese.selection.candidates import enumerated, spec_of
 from edgese.selection.deciding import Aim
 from edgese.selection.work import Order
 
@@ -132,6 +133,20 @@ def test_a_candidate_that_cannot_be_converted_is_told_and_the_others_go_on(candi
     assert found.decision.chosen == candidates[1].label
     assert states[broken.label].state == "failed"
     assert "none.safetensors" in states[broken.label].reason
+
+
+def test_an_artifact_that_collapsed_is_ruled_out_and_the_next_best_is_chosen(
+    candidates, tmp_path, monkeypatch
+):
+    name = spec_of(candidates[1]).name
+    monkeypatch.setattr(
+        Manifest, "collapse", property(lambda self: "chance" if self.model.name == name else "")
+    )
+    found = select(candidates[:2], aim(latency_p50_ms=1000.0), order(tmp_path / "work"))
+    states = {one.label: one for one in found.decision.standings}
+    assert states[candidates[1].label].state == "failed"
+    assert "collapsed: chance" in states[candidates[1].label].reason
+    assert found.decision.chosen == candidates[0].label
 
 
 def test_results_alone_are_chosen_from_without_torch(candidates, tmp_path, capsys):

@@ -14,7 +14,14 @@ from edgese.records.artifact import WeightsInfo
 from edgese.records.base import Interval
 from edgese.records.budget import BudgetTable, GateCell, GateResult, Judged, Observation, Untrusted
 from edgese.records.evaluation import Evaluation, EvaluationData, EvaluationResult, Proportion
-from edgese.records.measurement import Block, DeviceInfo, LatencySummary, Launch, Profile
+from edgese.records.measurement import (
+    Block,
+    DeviceInfo,
+    LatencySummary,
+    Launch,
+    MeasurePlan,
+    Profile,
+)
 from edgese.records.model import Preprocessing
 from edgese.records.profile import ProfileResult
 from edgese.records.selection import Candidate
@@ -32,9 +39,6 @@ HOST = DeviceInfo(
 
 
 def profile(label, ms, sha256, model="efficientnet_lite0"):
-    blocks = tuple(
-        Block(start_ms=100.0 * n, samples_ns=(int(ms * 1e6), int(ms * 1.01e6))) for n in range(2)
-    )
     launches = tuple(
         Launch(
             import_ms=1.0,
@@ -44,7 +48,13 @@ def profile(label, ms, sha256, model="efficientnet_lite0"):
             peak_memory_mb=60.0 + number,
             peak_since_load=True,
             overhead_ns=10.0,
-            blocks=blocks,
+            blocks=tuple(
+                Block(
+                    start_ms=1000.0 * number + 100.0 * n,
+                    samples_ns=(int(ms * 1e6), int(ms * 1.01e6)),
+                )
+                for n in range(2)
+            ),
         )
         for number in range(4)
     )
@@ -81,7 +91,11 @@ def profile(label, ms, sha256, model="efficientnet_lite0"):
 def result(*profiles, device="host"):
     return sealed(
         ProfileResult(
-            device=device, edgese="0.1.0", created="2026-01-01T00:00:00+00:00", profiles=profiles
+            device=device,
+            plan=MeasurePlan(threads=1, launches=4, blocks=8),
+            edgese="0.1.0",
+            created="2026-01-01T00:00:00+00:00",
+            profiles=profiles,
         )
     )
 
