@@ -25,7 +25,7 @@ TIMEOUT_S: Final = 600.0
 # A sensor type of Android's thermal HAL: the case, which is what throttling is decided by.
 _SKIN: Final = 3
 _TEMPERATURE: Final = re.compile(
-    r"Temperature\{mValue=([-\d.]+), mType=(-?[0-9]{1,9}), mName=([^,}]+)"
+    r"Temperature\{mValue=(-?[0-9]{1,9}(?:\.[0-9]+)?), mType=(-?[0-9]{1,9}), mName=([^,}]+)"
 )
 _STATUS: Final = re.compile(r"^\s*Thermal Status: ([0-9]{1,9})", re.MULTILINE)
 
