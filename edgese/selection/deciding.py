@@ -161,10 +161,8 @@ def hope(known: Known, aim: Aim) -> Key:
     latency = figure(known, LATENCY)
     size = figure(known, SIZE)
     share = accuracy.value if accuracy else 1.0
-    least = 0.0
-    if latency is not None:
-        # What is settled counts as it is.
-        least = latency.value if latency.source in _accepted(aim) else latency.low
+    # A look is measured too, and its middle may be slower than what the whole measurement finds.
+    least = latency.low if latency else 0.0
     reward = share if aim.ranking == "accuracy" else share * _factor(least, aim)
     return Key(reward, -least, -size.low if size else 0.0)
 

@@ -326,6 +326,25 @@ def test_looking_at_what_can_still_win_finds_what_looking_at_everything_finds(
     assert decide(world.lazily(aim, count), aim).chosen == decide(world.whole(), aim).chosen
 
 
+@pytest.mark.parametrize("reward", [False, True])
+def test_a_look_whose_middle_is_too_slow_rules_nothing_out(reward):
+    """The faster one of two is looked at as slower than the other one is measured."""
+    small = dict.fromkeys(("a", "b", "c"), (5e7, 1.0, 0.6, 1))
+    rows = {
+        **small,
+        "aa": (12267199473.0, 0.9375, 0.61, 1),
+        "aaa": (12738098457.0, 0.90625, 0.61, 1),
+    }
+    world = World(rows, rated=False, looks=True)
+    aim = Aim(
+        (latency(372.0), size(1)), ranking="mnasnet" if reward else "accuracy", target_ms=372.0
+    )
+    if reward:
+        aim = aim._replace(exponent=-0.001)
+    assert decide(world.whole(), aim).chosen == candidate("aaa").label
+    assert decide(world.lazily(aim, 1), aim).chosen == candidate("aaa").label
+
+
 def test_most_of_a_family_is_never_measured():
     rows = {
         f"b{n}": (4e8 * 1.6**n, 1.0 + 0.05 * (-1) ** n, 0.77 + 0.01 * n, n + 1) for n in range(12)
