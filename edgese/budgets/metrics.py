@@ -239,6 +239,14 @@ def _memory_growth(
     noise = _noise_of_runs(candidate, profile, against.noises, "memory_mb")
     if candidate.beside is not None:
         then, noise = candidate.beside, None
+    elif noise is None:
+        return _Found(
+            None,
+            "",
+            "From files alone nobody can tell how far apart runs are in memory; noise does, or the "
+            "artifacts themselves, measured in turns.",
+            next_steps.calibrate(candidate, against.files),
+        )
     every = list(chain.from_iterable(run.launches for _, run in _runs(candidate)))
     found = memory_growth(every, then.launches, noise)
     settle = next_steps.measure_longer(candidate)

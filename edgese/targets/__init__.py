@@ -9,19 +9,19 @@ from typing import Final
 
 from edgese.errors import ConfigError
 from edgese.protocols import Target
-from edgese.targets.coreml import target as coreml
-from edgese.targets.executorch import target as executorch
-from edgese.targets.onnxruntime import target as onnxruntime
+from edgese.targets.coreml import target as coreml_target
+from edgese.targets.executorch import target as executorch_target
+from edgese.targets.onnxruntime import target as onnxruntime_target
 from edgese.targets.staged import Staged
-from edgese.targets.tflite import target as tflite
+from edgese.targets.tflite import target as tflite_target
 
 ENTRY_POINTS: Final = "edgese.targets"
 
 TARGETS: Final[dict[str, Target]] = {
-    "executorch": executorch,
-    "coreml": coreml,
-    "tflite": tflite,
-    "onnxruntime": onnxruntime,
+    "executorch": executorch_target,
+    "coreml": coreml_target,
+    "tflite": tflite_target,
+    "onnxruntime": onnxruntime_target,
 }
 
 

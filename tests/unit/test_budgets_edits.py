@@ -285,6 +285,17 @@ def test_the_truth_passes_where_it_keeps_to_its_limits(case):
     assert (result.exit_code, len(result.cells)) == (0, 6)
 
 
+@pytest.mark.parametrize("quantity", ["max_slowdown", "max_memory_growth"])
+def test_a_growth_between_files_needs_noise(case, quantity):
+    (case / "budget.toml").write_text(f"[budget]\n{quantity} = 9\n")
+    asked = {"budget": case / "budget.toml", "baseline": case / "baseline.json"}
+    (cell,) = gate([case / "profile.json"], **asked).cells
+    assert cell.judged.verdict == "unclear"
+    assert "--calibrate-noise" in cell.judged.next_step
+    (cell,) = gate([case / "profile.json"], **asked, noise=case / "noise.json").cells
+    assert cell.judged.verdict == "meets"
+
+
 def test_an_artifact_that_collapsed_never_passes(case):
     place = manifest_path(case / "a.onnx")
     truth = place.read_text()
