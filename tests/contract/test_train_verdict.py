@@ -3,7 +3,6 @@
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -15,7 +14,6 @@ from shapes import write_shapes
 import edgese
 from edgese import catalog, store
 from edgese.__main__ import run
-from edgese.cli.select import exit_code
 from edgese.errors import Collapsed
 from edgese.models.builder import build
 from edgese.models.registry import customized, find_model
@@ -301,17 +299,6 @@ def test_no_rung_of_a_ladder_holds_that_has_collapsed(place, monkeypatch):
     )
     assert [rung.verdict for rung in ladder.rungs] == ["collapsed"]
     assert ladder.chosen == ""
-
-
-@pytest.mark.parametrize(("collapse", "code"), [("", 0), ("it answers 1 classes", 6)])
-def test_a_selection_whose_choice_has_collapsed_ends_with_6(collapse, code):
-    quantization = SimpleNamespace(collapse=collapse)
-    found = SimpleNamespace(
-        candidate=SimpleNamespace(label="a"), manifest=SimpleNamespace(quantization=quantization)
-    )
-    other = SimpleNamespace(candidate=SimpleNamespace(label="b"), manifest=None)
-    decision = SimpleNamespace(chosen="a", standings=())
-    assert exit_code(SimpleNamespace(findings=(other, found), decision=decision)) == code
 
 
 @pytest.mark.usefixtures("place")
