@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Pieces that wait for a lane beside those that run: a lane that is done finds the next at once.
+# Pieces that wait for a lane, besides those that run: a lane that is done finds the next at once.
 _WAITING: Final = 2
 
 

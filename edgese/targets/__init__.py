@@ -1,4 +1,4 @@
-"""Runtimes and their file formats: a module each, all with what `edgese.protocols.Target` says.
+"""Runtimes and their file formats: a folder each, whose `target` fits `edgese.protocols.Target`.
 
 Importing this package loads none of the runtimes: each module imports its own in its functions.
 """

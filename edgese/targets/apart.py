@@ -1,4 +1,4 @@
-"""Runs artifacts in a process of their own: what a damaged one does to its runtime ends there."""
+"""Runs artifacts in a process of their own, so that a damaged one cannot end this process."""
 
 import threading
 import weakref
@@ -34,7 +34,7 @@ def load_apart(name: str, artifact: Path, interface: Interface, *, threads: int)
 
 
 class _Loaded:
-    """What runs in the process: the first item loads the artifact, every other is computed."""
+    """Runs in the other process: None loads the artifact, images are computed with it."""
 
     def __init__(self, name: str, artifact: Path, interface: Interface, threads: int) -> None:
         self.name, self.artifact, self.interface = name, artifact, interface
@@ -44,10 +44,11 @@ class _Loaded:
     def __call__(self, images: "NDArray[np.float32] | None") -> "NDArray[np.float32] | None":
         from edgese.targets import target_module
 
-        if self.predictor is None or images is None:
+        if images is None:
             target = target_module(self.name)
             self.predictor = target.load(self.artifact, self.interface, threads=self.threads)
             return None
+        assert self.predictor is not None  # noqa: S101  # `_Apart` sends None first
         return self.predictor(images)
 
 
@@ -57,7 +58,7 @@ class _Apart:
     def __init__(self, name: str, artifact: Path, interface: Interface, threads: int) -> None:
         self.artifact = artifact
         self.lock = threading.Lock()
-        # The process may have another current folder's meaning of a relative path: it has ours.
+        # The caller may change its current folder before the process reads the file.
         self.worker = Worker(
             _Loaded(name, artifact.absolute(), interface, threads),
             lambda result: result,
